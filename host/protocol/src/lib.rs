@@ -1,0 +1,13 @@
+//! What wasm-node nodes say to each other: the values, and the machines that decide.
+//!
+//! Everything here is pure. Time, randomness and bytes are arguments, effects are return
+//! values; there is no socket, task, clock or thread. The same code therefore runs under
+//! real connections in `wasm-node` and under the seeded simulator in `tests`.
+
+pub mod exit;
+pub mod ids;
+pub mod signal;
+
+pub use exit::{CallError, ExitReason, RegisterError, SpawnError};
+pub use ids::{Digest, Incarnation, NodeName, Pid, Ref};
+pub use signal::{Destination, NodeEvent, NodeKind, Signal, SpawnOptions, Target};

@@ -1,0 +1,170 @@
+//! What one actor can do to another, wherever it lives: Erlang's signals.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{CallError, ExitReason, RegisterError, SpawnError};
+use crate::ids::{NodeName, Pid, Ref};
+
+/// Where a message goes, as an actor says it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Destination {
+    /// An actor.
+    Pid(Pid),
+    /// A name in this node's registry.
+    Name(String),
+    /// A name in the registry of a node, which may be this one.
+    RemoteName(String, NodeName),
+    /// A name in the global registry.
+    Global(String),
+}
+
+/// Whom a signal is for, on the node that receives it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Target {
+    /// An actor of that node.
+    Pid(Pid),
+    /// A name in that node's registry.
+    Name(String),
+}
+
+/// Whether a node is seen by all, or only by those it connects to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum NodeKind {
+    /// In `nodes()`, passed on to others.
+    Visible,
+    /// Left out of both: Erlang's `-hidden`.
+    Hidden,
+}
+
+/// A node came up or went down.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeEvent {
+    /// Which.
+    pub node: NodeName,
+    /// Of what kind.
+    pub kind: NodeKind,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What a new actor starts with besides its module and arguments.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SpawnOptions {
+    /// Linked to its parent from its very start.
+    pub link: bool,
+    /// Monitored by its parent from its very start.
+    pub monitor: bool,
+    /// The parent hears `Spawned` when it has finished `init`, not before.
+    pub await_init: bool,
+    /// Registered under this name on its node from its very start.
+    pub name: Option<String>,
+}
+
+/// What reaches an actor. Between two actors, signals of all kinds keep their order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Signal {
+    /// A plain message: `handle_info`.
+    Info(Bytes),
+    /// A message that expects no answer: `handle_cast`.
+    Cast(Bytes),
+    /// A message that expects one: `handle_call`. The asker monitors by itself: the host of
+    /// the target answers `Response` with `NoProc` or `Exit` if it cannot.
+    Request {
+        /// Who asks.
+        from: Pid,
+        /// Its request.
+        tag: Ref,
+        /// What it asks.
+        body: Bytes,
+    },
+    /// The answer to a request.
+    Response {
+        /// The request.
+        tag: Ref,
+        /// The reply, or why there is none.
+        result: Result<Bytes, CallError>,
+    },
+    /// `from` gives up waiting for its request's answer.
+    Forget {
+        /// The request.
+        tag: Ref,
+    },
+    /// `from` links itself to the target.
+    Link {
+        /// The other end.
+        from: Pid,
+    },
+    /// `from` removes the link.
+    Unlink {
+        /// The other end.
+        from: Pid,
+    },
+    /// `from` monitors the target.
+    Monitor {
+        /// The watcher.
+        from: Pid,
+        /// The monitor.
+        tag: Ref,
+    },
+    /// A monitor is given up.
+    Demonitor {
+        /// The monitor.
+        tag: Ref,
+    },
+    /// A monitored actor ended.
+    Down {
+        /// The monitor.
+        tag: Ref,
+        /// Who ended.
+        pid: Pid,
+        /// Why.
+        reason: ExitReason,
+    },
+    /// An exit signal.
+    Exit {
+        /// Who ended, or who called `exit`.
+        from: Pid,
+        /// Why.
+        reason: ExitReason,
+        /// Whether it came over a link (and dissolves it), not from `exit`.
+        link: bool,
+    },
+    /// A spawn that this actor asked for is done, or failed.
+    Spawned {
+        /// The spawn.
+        tag: Ref,
+        /// The new actor.
+        result: Result<Pid, SpawnError>,
+    },
+    /// A timer of this actor fired.
+    Timer {
+        /// Which.
+        tag: Ref,
+    },
+    /// A global registration that this actor asked for is done, or failed.
+    Registered {
+        /// Which.
+        tag: Ref,
+        /// How it went.
+        result: Result<(), RegisterError>,
+    },
+    /// A connection that this actor asked for is there, or failed.
+    Connected {
+        /// Which.
+        tag: Ref,
+        /// The node's name, or what went wrong.
+        result: Result<String, String>,
+    },
+    /// This actor lost a global name to another holder.
+    NameConflict {
+        /// The name.
+        name: String,
+        /// Who holds it now.
+        holder: Pid,
+    },
+    /// A node came up.
+    NodeUp(NodeEvent),
+    /// A node went down.
+    NodeDown(NodeEvent),
+}
