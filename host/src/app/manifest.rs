@@ -1,0 +1,657 @@
+//! The app manifest: a TOML file, parsed once into types that cannot be wrong.
+//!
+//! Everything a manifest can get wrong is found here, with the file and the line, before
+//! anything is built or started. Paths are resolved against the manifest's own folder.
+//!
+//! The whole format, with every key there is:
+//!
+//! ```toml
+//! [app]
+//! name = "todo"                       # required: letters, digits, '-' and '_'
+//!
+//! # One table a module. Its name is what actors spawn and what its file is called.
+//! [modules.todo-server]
+//! source = "todo-server"              # a folder that `wasm-node build` can build, or
+//! # file = "build/todo-server.wasm"   # a component that is built already
+//! capabilities = ["keyvalue:todo"]    # what it may do beyond messages; default: nothing
+//! memory_limit = "64MiB"              # of one actor; default: the node's own
+//! mailbox_limit = 10000               # in messages, of one actor; default: the node's own
+//!
+//! [modules.todo-web]
+//! source = "todo-web"
+//!
+//! [modules.supervisor]
+//! source = "supervisor"
+//!
+//! # Any number of listeners. Every node of a cluster has each of them, on its own port.
+//! [[http]]
+//! module = "todo-web"                 # exports wasi:http/incoming-handler
+//! listen = "127.0.0.1:5454"           # port 0, or one that is taken: any free port
+//!
+//! # The root of the tree; it runs on every node.
+//! [supervisor]
+//! module = "supervisor"               # default: "supervisor"
+//! strategy = "one-for-one"            # default; or "one-for-all", "rest-for-one"
+//! intensity = 3                       # restarts within `period_ms`; default 3
+//! period_ms = 5000                    # default 5000
+//!
+//! # Started in this order, stopped in the reverse one.
+//! [[supervisor.child]]
+//! id = "database"                     # required, unique
+//! module = "todo-server"              # required: one of the modules above
+//! name = "database"                   # optional: its name in the node's registry
+//! args = "text"                       # optional: its arguments, see below
+//! restart = "permanent"               # default; or "transient", "temporary"
+//! shutdown_ms = 5000                  # default 5000: then it is killed; 0: killed at once
+//! ```
+//!
+//! `args` becomes the bytes that the actor's `init(fresh(args))` gets: a text as its UTF-8, a
+//! table, list, number or truth value as JSON. `args_hex` gives the bytes themselves, in hex,
+//! for arguments in any other encoding. Without either there are no bytes at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The largest manifest that is read, in bytes; a larger file is refused.
+pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
+/// The longest name of an app, a module, a child or a bucket, in bytes; a longer one is refused.
+pub const MAX_NAME_BYTES: usize = 128;
+/// The module that is the root of the tree unless the manifest names another.
+const DEFAULT_SUPERVISOR_MODULE: &str = "supervisor";
+
+/// An app, as its manifest describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The app's name.
+    pub name: String,
+    /// Its modules, by name.
+    pub modules: BTreeMap<String, Module>,
+    /// Its HTTP listeners, in the manifest's order.
+    pub http: Vec<Http>,
+    /// The root of its supervision tree, if it has one.
+    pub supervisor: Option<Supervisor>,
+}
+
+/// A module of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Where its component comes from.
+    pub origin: Origin,
+    /// What it may do beyond messaging.
+    pub capabilities: Vec<Capability>,
+    /// The linear memory that one actor may use, in bytes; `None` is the node's default.
+    pub memory_limit_bytes: Option<u64>,
+    /// How many messages may wait for one actor; `None` is the node's default.
+    pub mailbox_limit: Option<u64>,
+}
+
+/// Where a module's component comes from. Paths are those of the manifest's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A folder of source, built by `wasm-node build`.
+    Source(PathBuf),
+    /// A component that is built already.
+    File(PathBuf),
+}
+
+/// Something that a module may do beyond messaging.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// `keyvalue:BUCKET`: open that bucket of the node's store; `*` is any.
+    KeyValue(String),
+}
+
+/// An HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// The module that handles its requests.
+    pub module: String,
+    /// Where it would like to listen.
+    pub listen: SocketAddr,
+}
+
+/// The root of an app's supervision tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supervisor {
+    /// The module that is the supervisor.
+    pub module: String,
+    /// Who else is restarted with a child that ended.
+    pub strategy: Strategy,
+    /// How many restarts within `period` are too many, less one.
+    pub intensity: u32,
+    /// See `intensity`.
+    pub period: Duration,
+    /// The children, in the order they are started.
+    pub children: Vec<Child>,
+}
+
+/// Who is restarted when a child ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// That child.
+    #[default]
+    OneForOne,
+    /// All children.
+    OneForAll,
+    /// That child and those started after it.
+    RestForOne,
+}
+
+/// When a child that ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Permanent,
+    /// If it ended abnormally.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// An actor that the supervisor starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Its name within the supervisor.
+    pub id: String,
+    /// Its module.
+    pub module: String,
+    /// What its `init` gets.
+    pub args: Vec<u8>,
+    /// Its name in the node's registry.
+    pub name: Option<String>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How long it may take to end when asked to; then it is killed.
+    pub shutdown: Duration,
+}
+
+/// Why a manifest is no good. Always the user's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file could not be read.
+    #[error(
+        "could not read the app manifest {path}: {source}; name a manifest, as in actors/todo.toml"
+    )]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The file is larger than [`MAX_MANIFEST_BYTES`].
+    #[error(
+        "the app manifest {path} has {bytes} bytes, more than the {MAX_MANIFEST_BYTES} allowed; is it a manifest?"
+    )]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Something in it is wrong; the text says what to do.
+    #[error("{path}:{line}: {what}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest file.
+    pub fn load(path: &Path) -> Result<Self, ManifestError> {
+        let read_error = |source| ManifestError::Read { path: path.into(), source };
+        let bytes = std::fs::metadata(path).map_err(read_error)?.len();
+        if bytes > MAX_MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge { path: path.into(), bytes });
+        }
+        let text = std::fs::read_to_string(path).map_err(read_error)?;
+        // Made absolute so that the manifest means the same to a child process elsewhere.
+        let absolute = std::path::absolute(path).map_err(read_error)?;
+        let folder = absolute.parent().unwrap_or(Path::new("/"));
+        Self::parse(&text, path, folder)
+    }
+
+    /// Checks a manifest's text; `path` is for error messages, `folder` what relative paths in
+    /// it are relative to.
+    pub fn parse(text: &str, path: &Path, folder: &Path) -> Result<Self, ManifestError> {
+        let raw: RawManifest = toml::from_str(text).map_err(|error| ManifestError::Content {
+            path: path.into(),
+            line: line_of(text, error.span()),
+            what: error.message().into(),
+        })?;
+        raw.check(folder).map_err(|Wrong { span, what }| ManifestError::Content {
+            path: path.into(),
+            line: line_of(text, Some(span)),
+            what,
+        })
+    }
+}
+
+impl Origin {
+    /// The folder or file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Origin::Source(path) | Origin::File(path) => path,
+        }
+    }
+}
+
+impl FromStr for Capability {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("keyvalue", "")) => {
+                Err(format!("{text:?} names no bucket: write \"keyvalue:BUCKET\""))
+            }
+            Some(("keyvalue", bucket)) if bucket.len() > MAX_NAME_BYTES => {
+                Err(format!("a bucket's name has at most {MAX_NAME_BYTES} bytes"))
+            }
+            Some(("keyvalue", bucket)) => Ok(Capability::KeyValue(bucket.into())),
+            _ => Err(format!("{text:?} is no capability: there is \"keyvalue:BUCKET\"")),
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Capability::KeyValue(bucket) => write!(f, "keyvalue:{bucket}"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawManifest {
+    app: RawApp,
+    #[serde(default)]
+    modules: BTreeMap<Spanned<String>, Spanned<RawModule>>,
+    #[serde(default)]
+    http: Vec<RawHttp>,
+    supervisor: Option<Spanned<RawSupervisor>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApp {
+    name: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModule {
+    source: Option<PathBuf>,
+    file: Option<PathBuf>,
+    #[serde(default)]
+    capabilities: Vec<Spanned<String>>,
+    memory_limit: Option<Spanned<RawSize>>,
+    mailbox_limit: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawSize {
+    Bytes(u64),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttp {
+    module: Spanned<String>,
+    listen: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSupervisor {
+    module: Option<Spanned<String>>,
+    #[serde(default)]
+    strategy: Strategy,
+    #[serde(default = "default_intensity")]
+    intensity: u32,
+    #[serde(default = "default_period_ms")]
+    period_ms: u32,
+    #[serde(default)]
+    child: Vec<RawChild>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawChild {
+    id: Spanned<String>,
+    module: Spanned<String>,
+    name: Option<Spanned<String>>,
+    args: Option<Spanned<toml::Value>>,
+    args_hex: Option<Spanned<String>>,
+    #[serde(default)]
+    restart: Restart,
+    #[serde(default = "default_shutdown_ms")]
+    shutdown_ms: u32,
+}
+
+fn default_intensity() -> u32 {
+    3
+}
+
+fn default_period_ms() -> u32 {
+    5_000
+}
+
+fn default_shutdown_ms() -> u32 {
+    5_000
+}
+
+/// Something wrong, and where.
+struct Wrong {
+    span: Range<usize>,
+    what: String,
+}
+
+fn wrong<T>(at: &Spanned<T>, what: impl Into<String>) -> Wrong {
+    Wrong { span: at.span(), what: what.into() }
+}
+
+impl RawManifest {
+    fn check(self, folder: &Path) -> Result<Manifest, Wrong> {
+        let name = checked_name(self.app.name, "an app's name")?;
+        let mut modules = BTreeMap::new();
+        for (module, raw) in self.modules {
+            let module = checked_name(module, "a module's name")?;
+            let checked = check_module(&module, raw, folder)?;
+            modules.insert(module, checked);
+        }
+        let mut http = Vec::new();
+        for raw in self.http {
+            let listen = raw.listen.as_ref().parse().map_err(|_| {
+                let text = raw.listen.as_ref();
+                wrong(&raw.listen, format!("{text:?} is no address: write \"127.0.0.1:5454\""))
+            })?;
+            http.push(Http { module: known_module(raw.module, &modules)?, listen });
+        }
+        let supervisor = self.supervisor.map(|raw| check_supervisor(raw, &modules)).transpose()?;
+        Ok(Manifest { name, modules, http, supervisor })
+    }
+}
+
+fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Module, Wrong> {
+    let span = raw.span();
+    let at = |what: String| Wrong { span: span.clone(), what };
+    let raw = raw.into_inner();
+    let origin = match (raw.source, raw.file) {
+        (Some(source), None) => Origin::Source(folder.join(source)),
+        (None, Some(file)) => Origin::File(folder.join(file)),
+        (None, None) => {
+            return Err(at(format!(
+                "module {name:?} has no code: give it source = \"FOLDER\" or file = \"X.wasm\""
+            )));
+        }
+        (Some(_), Some(_)) => {
+            return Err(at(format!("module {name:?} has a source and a file: keep one")));
+        }
+    };
+    let mut capabilities = Vec::new();
+    for raw in raw.capabilities {
+        capabilities.push(raw.as_ref().parse().map_err(|what: String| wrong(&raw, what))?);
+    }
+    let memory_limit_bytes = raw.memory_limit.map(checked_size).transpose()?;
+    let mailbox_limit = match raw.mailbox_limit {
+        Some(limit) if *limit.as_ref() == 0 => {
+            return Err(wrong(&limit, "a mailbox of no message is of no use: give at least 1"));
+        }
+        limit => limit.map(Spanned::into_inner),
+    };
+    Ok(Module { origin, capabilities, memory_limit_bytes, mailbox_limit })
+}
+
+fn check_supervisor(
+    raw: Spanned<RawSupervisor>,
+    modules: &BTreeMap<String, Module>,
+) -> Result<Supervisor, Wrong> {
+    let span = raw.span();
+    let raw = raw.into_inner();
+    let module = match raw.module {
+        Some(module) => known_module(module, modules)?,
+        None => {
+            known_module(Spanned::new(span, DEFAULT_SUPERVISOR_MODULE.to_string()), modules)?
+        }
+    };
+    let mut seen = BTreeSet::new();
+    let mut children = Vec::new();
+    for child in raw.child {
+        if !seen.insert(child.id.as_ref().clone()) {
+            let id = child.id.as_ref();
+            return Err(wrong(&child.id, format!("there is a child {id:?} already: rename one")));
+        }
+        let args = match (child.args, child.args_hex) {
+            (None, None) => Vec::new(),
+            (Some(value), None) => args_bytes(value)?,
+            (None, Some(hex)) => hex_bytes(&hex)?,
+            (Some(_), Some(hex)) => {
+                return Err(wrong(&hex, "a child has args or args_hex, not both: keep one"));
+            }
+        };
+        children.push(Child {
+            id: checked_name(child.id, "a child's id")?,
+            module: known_module(child.module, modules)?,
+            args,
+            name: child.name.map(|name| checked_name(name, "an actor's name")).transpose()?,
+            restart: child.restart,
+            shutdown: Duration::from_millis(child.shutdown_ms.into()),
+        });
+    }
+    Ok(Supervisor {
+        module,
+        strategy: raw.strategy,
+        intensity: raw.intensity,
+        period: Duration::from_millis(raw.period_ms.into()),
+        children,
+    })
+}
+
+fn checked_name(name: Spanned<String>, what: &str) -> Result<String, Wrong> {
+    let text = name.as_ref();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || text.len() > MAX_NAME_BYTES || !text.chars().all(plain) {
+        return Err(wrong(
+            &name,
+            format!(
+                "{text:?} cannot be {what}: use 1 to {MAX_NAME_BYTES} letters, digits, '-' and '_'"
+            ),
+        ));
+    }
+    Ok(name.into_inner())
+}
+
+fn known_module(
+    name: Spanned<String>,
+    modules: &BTreeMap<String, Module>,
+) -> Result<String, Wrong> {
+    if modules.contains_key(name.as_ref()) {
+        return Ok(name.into_inner());
+    }
+    let known: Vec<_> = modules.keys().map(String::as_str).collect();
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    let text = name.as_ref();
+    Err(wrong(
+        &name,
+        format!("there is no module {text:?}: add [modules.{text}], or name one of those there are ({known})"),
+    ))
+}
+
+fn checked_size(size: Spanned<RawSize>) -> Result<u64, Wrong> {
+    let bytes = match size.as_ref() {
+        RawSize::Bytes(bytes) => Some(*bytes),
+        RawSize::Text(text) => parse_size(text),
+    };
+    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| {
+        wrong(&size, "no size: write a number of bytes, or a text such as \"64MiB\" or \"512KiB\"")
+    })
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn args_bytes(value: Spanned<toml::Value>) -> Result<Vec<u8>, Wrong> {
+    match value.as_ref() {
+        toml::Value::String(text) => Ok(text.clone().into_bytes()),
+        other => serde_json::to_vec(other)
+            .map_err(|error| wrong(&value, format!("these args have no form in JSON: {error}"))),
+    }
+}
+
+fn hex_bytes(hex: &Spanned<String>) -> Result<Vec<u8>, Wrong> {
+    let digits: Option<Vec<u32>> = hex.as_ref().chars().map(|c| c.to_digit(16)).collect();
+    match digits {
+        Some(digits) if digits.len() % 2 == 0 => {
+            Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |n, &d| n << 4 | d as u8)).collect())
+        }
+        _ => Err(wrong(hex, "no hex: write two hexadecimal digits a byte")),
+    }
+}
+
+fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+    let start = span.map_or(0, |span| span.start).min(text.len());
+    1 + text.as_bytes().iter().take(start).filter(|&&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        Manifest::parse(text, Path::new("app.toml"), Path::new("/apps"))
+            .map_err(|error| error.to_string())
+    }
+
+    /// The example in this module's documentation, which is what people copy.
+    fn documented() -> String {
+        let source = include_str!("manifest.rs");
+        source
+            .lines()
+            .skip_while(|line| *line != "//! ```toml")
+            .skip(1)
+            .take_while(|line| *line != "//! ```")
+            .map(|line| line.trim_start_matches("//!").trim_start().to_string() + "\n")
+            .collect()
+    }
+
+    #[test]
+    fn the_documented_example_parses() {
+        let manifest = parse(&documented()).unwrap();
+        assert_eq!(manifest.name, "todo");
+        let server = &manifest.modules["todo-server"];
+        assert_eq!(server.origin, Origin::Source("/apps/todo-server".into()));
+        assert_eq!(server.capabilities, [Capability::KeyValue("todo".into())]);
+        assert_eq!(server.memory_limit_bytes, Some(64 << 20));
+        assert_eq!(server.mailbox_limit, Some(10_000));
+        assert_eq!(manifest.http[0].listen, "127.0.0.1:5454".parse().unwrap());
+        let supervisor = manifest.supervisor.unwrap();
+        assert_eq!(supervisor.strategy, Strategy::OneForOne);
+        assert_eq!(supervisor.children.len(), 1);
+        assert_eq!(supervisor.children[0].args, b"text");
+        assert_eq!(supervisor.children[0].name.as_deref(), Some("database"));
+        assert_eq!(supervisor.children[0].shutdown, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_minimal_manifest_needs_a_name_only() {
+        let manifest = parse("[app]\nname = \"a\"\n").unwrap();
+        assert!(manifest.modules.is_empty() && manifest.http.is_empty());
+        assert_eq!(manifest.supervisor, None);
+    }
+
+    #[test]
+    fn args_are_text_json_or_hex() {
+        let child = |args: &str| {
+            let text = format!(
+                "[app]\nname = \"a\"\n[modules.supervisor]\nfile = \"s.wasm\"\n[supervisor]\n\
+                 [[supervisor.child]]\nid = \"c\"\nmodule = \"supervisor\"\n{args}\n"
+            );
+            parse(&text).map(|manifest| manifest.supervisor.unwrap().children.remove(0).args)
+        };
+        assert_eq!(child("args = \"h\u{e9}\"").unwrap(), "h\u{e9}".as_bytes());
+        assert_eq!(child("args = { a = 1, b = [true] }").unwrap(), b"{\"a\":1,\"b\":[true]}");
+        assert_eq!(child("args_hex = \"00fF\"").unwrap(), [0, 255]);
+        assert_eq!(child("").unwrap(), b"");
+        assert!(child("args_hex = \"0\"").unwrap_err().starts_with("app.toml:9: no hex"));
+        assert!(child("args = 1\nargs_hex = \"00\"").unwrap_err().contains("not both"));
+    }
+
+    #[test]
+    fn errors_name_the_line_and_what_to_do() {
+        let cases = [
+            ("[app\n", "app.toml:1: "),
+            ("[app]\nname = \"a\"\ncolour = 1\n", "app.toml:3: unknown field `colour`"),
+            ("[app]\nname = \"a b\"\n", "app.toml:2: \"a b\" cannot be an app's name"),
+            (
+                "[app]\nname = \"a\"\n[modules.x]\n",
+                "app.toml:3: module \"x\" has no code: give it source",
+            ),
+            (
+                "[app]\nname = \"a\"\n\n[[http]]\nmodule = \"w\"\nlisten = \"127.0.0.1:1\"\n",
+                "app.toml:5: there is no module \"w\": add [modules.w]",
+            ),
+            (
+                "[app]\nname = \"a\"\n[modules.w]\nfile=\"w\"\n[[http]]\nmodule = \"w\"\nlisten = \"5454\"\n",
+                "app.toml:7: \"5454\" is no address",
+            ),
+            (
+                "[app]\nname = \"a\"\n[modules.w]\nfile=\"w\"\ncapabilities = [\n\"disk\"]\n",
+                "app.toml:6: \"disk\" is no capability",
+            ),
+            (
+                "[app]\nname = \"a\"\n[modules.w]\nfile=\"w\"\nmemory_limit = \"1 GB\"\n",
+                "app.toml:5: no size",
+            ),
+            (
+                "[app]\nname = \"a\"\n[supervisor]\nintensity = 1\n",
+                "app.toml:3: there is no module \"supervisor\"",
+            ),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{text:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_child_id_is_unique() {
+        let child = "[[supervisor.child]]\nid = \"c\"\nmodule = \"supervisor\"\n";
+        let text = format!(
+            "[app]\nname = \"a\"\n[modules.supervisor]\nfile = \"s\"\n[supervisor]\n{child}{child}"
+        );
+        assert!(parse(&text).unwrap_err().starts_with("app.toml:10: there is a child \"c\""));
+    }
+
+    #[test]
+    fn a_missing_file_says_which() {
+        let error = Manifest::load(Path::new("/no/such.toml")).unwrap_err().to_string();
+        assert!(error.contains("/no/such.toml") && error.contains("todo.toml"), "{error}");
+    }
+}
