@@ -4,10 +4,20 @@
 //! values; there is no socket, task, clock or thread. The same code therefore runs under
 //! real connections in `wasm-node` and under the seeded simulator in `tests`.
 
+pub mod cluster;
+pub mod codec;
 pub mod exit;
+pub mod frame;
+pub mod global;
+pub mod groups;
+pub mod handshake;
 pub mod ids;
+pub mod membership;
+pub mod session;
 pub mod signal;
+pub mod time;
 
 pub use exit::{CallError, ExitReason, RegisterError, SpawnError};
 pub use ids::{Digest, Incarnation, NodeName, Pid, Ref};
 pub use signal::{Destination, NodeEvent, NodeKind, Signal, SpawnOptions, Target};
+pub use time::Millis;

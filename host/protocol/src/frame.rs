@@ -1,0 +1,340 @@
+//! Frames: messages cut into pieces that share one byte stream.
+//!
+//! Owns the layout of a frame (`u32` length, little-endian, of what follows; one byte of
+//! lane and more-flag; at most [`MAX_FRAME_BYTES`] of payload), the order in which waiting
+//! messages are sent, and putting fragments together again.
+//!
+//! Contract: messages of one [`Lane`] arrive whole and in the order pushed, and a control
+//! message arrives before every signal pushed after it. Lanes other than control take turns
+//! by the fragment, so that a large message delays no other lane by more than one frame.
+//!
+//! Deliberately does not know what a message means, nor whether the bytes are encrypted.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// The largest payload of one frame, in bytes. Longer messages are fragmented.
+pub const MAX_FRAME_BYTES: usize = 64 * 1024;
+
+/// The largest message body that may cross a link, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// The largest message, body and envelope, in bytes. The writer refuses a longer one, the
+/// reader calls a peer that sends one broken.
+pub const MAX_MESSAGE_BYTES: usize = MAX_BODY_BYTES + 64 * 1024;
+
+/// Length field and flags of each frame, in bytes.
+pub const FRAME_HEADER_BYTES: usize = 5;
+
+/// A run of small messages is cut here, in bytes, so that lanes can take turns and no buffer
+/// grows without limit.
+const RUN_BYTES: usize = 64 * 1024;
+
+/// The reader's buffer shrinks back to this after a large burst, in bytes.
+const READ_BUFFER_BYTES: usize = 128 * 1024;
+
+const MORE: u8 = 0x80;
+
+/// Which of the ordered streams of a link a message belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Lane {
+    /// Ticks and the kernel's messages: always first.
+    Control = 0,
+    /// What actors send to actors, and what must keep its order with that.
+    Signal = 1,
+    /// Code and other large answers that nothing is ordered with.
+    Bulk = 2,
+}
+
+impl Lane {
+    const COUNT: usize = 3;
+
+    fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0 => Some(Self::Control),
+            1 => Some(Self::Signal),
+            2 => Some(Self::Bulk),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with frames. [`FrameError::TooLong`] from the writer is the caller's fault;
+/// everything from the reader is the peer's, and the link must be closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A message over the limit.
+    #[error("a message of {bytes} bytes or more is too long: at most {limit}")]
+    TooLong {
+        /// Its length, or the length at which it was given up.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A frame length of zero or over [`MAX_FRAME_BYTES`].
+    #[error("a frame of {0} bytes: the peer is broken, or speaks another protocol")]
+    Length(u32),
+    /// An unknown lane or flag.
+    #[error("unknown frame flags {0:#04x}: the peer is broken, or speaks another protocol")]
+    Flags(u8),
+}
+
+enum Piece {
+    /// Whole frames, ready to be written.
+    Frames(Vec<u8>),
+    /// One message that takes several frames, and how much of it is written.
+    Large { message: Bytes, written: usize },
+}
+
+/// Messages on their way out of one link. Unbounded by itself: the owner stops accepting
+/// when [`FrameWriter::queued_bytes`] is over its limit.
+#[derive(Default)]
+pub struct FrameWriter {
+    lanes: [VecDeque<Piece>; Lane::COUNT],
+    queued_bytes: usize,
+    /// Whether the bulk lane has the next turn.
+    bulk_next: bool,
+    /// A spent run's buffer, used again for the next.
+    spare: Vec<u8>,
+}
+
+impl FrameWriter {
+    /// With nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one message, encoded by `encode`, which appends it to the buffer given (and must
+    /// not touch what is there). A small message is framed in place: no allocation, no copy.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`]; nothing is added then.
+    pub fn push_with(
+        &mut self,
+        lane: Lane,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), FrameError> {
+        let queue = &mut self.lanes[lane as usize];
+        if !matches!(queue.back(), Some(Piece::Frames(run)) if run.len() < RUN_BYTES) {
+            queue.push_back(Piece::Frames(std::mem::take(&mut self.spare)));
+        }
+        let Some(Piece::Frames(run)) = queue.back_mut() else {
+            return Ok(());
+        };
+        let start = run.len();
+        run.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        encode(run);
+        let length = run.len() - start - FRAME_HEADER_BYTES;
+        if length <= MAX_FRAME_BYTES {
+            run[start..start + 4].copy_from_slice(&(length as u32 + 1).to_le_bytes());
+            run[start + 4] = lane as u8;
+            self.queued_bytes += length + FRAME_HEADER_BYTES;
+            return Ok(());
+        }
+        let message = run.split_off(start + FRAME_HEADER_BYTES);
+        run.truncate(start);
+        if start == 0 {
+            queue.pop_back();
+        }
+        self.push(lane, message.into())
+    }
+
+    /// Adds one message that is encoded already.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`].
+    pub fn push(&mut self, lane: Lane, message: Bytes) -> Result<(), FrameError> {
+        if message.len() <= MAX_FRAME_BYTES {
+            return self.push_with(lane, |run| run.extend_from_slice(&message));
+        }
+        if message.len() > MAX_MESSAGE_BYTES {
+            return Err(FrameError::TooLong {
+                bytes: message.len(),
+                limit: MAX_MESSAGE_BYTES,
+            });
+        }
+        self.queued_bytes += message.len();
+        self.lanes[lane as usize].push_back(Piece::Large {
+            message,
+            written: 0,
+        });
+        Ok(())
+    }
+
+    /// Bytes that wait to be written, all lanes together.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queued_bytes == 0
+    }
+
+    /// Appends waiting frames to `out`, control first, until it holds at least `target_bytes`
+    /// or nothing is left. Overshoots by one run of frames at most (under 200 KiB).
+    pub fn fill(&mut self, out: &mut Vec<u8>, target_bytes: usize) {
+        while out.len() < target_bytes {
+            let Some(lane) = self.next_lane() else { return };
+            self.write_piece(lane, out);
+        }
+    }
+
+    fn next_lane(&mut self) -> Option<Lane> {
+        let waits = |lane: Lane| !self.lanes[lane as usize].is_empty();
+        let lane = match (waits(Lane::Control), waits(Lane::Signal), waits(Lane::Bulk)) {
+            (true, _, _) => return Some(Lane::Control),
+            (false, true, true) if self.bulk_next => Lane::Bulk,
+            (false, true, _) => Lane::Signal,
+            (false, false, true) => Lane::Bulk,
+            (false, false, false) => return None,
+        };
+        self.bulk_next = lane == Lane::Signal;
+        Some(lane)
+    }
+
+    fn write_piece(&mut self, lane: Lane, out: &mut Vec<u8>) {
+        let queue = &mut self.lanes[lane as usize];
+        match queue.front_mut() {
+            Some(Piece::Frames(run)) => {
+                out.extend_from_slice(run);
+                self.queued_bytes -= run.len();
+                run.clear();
+                self.spare = std::mem::take(run);
+                queue.pop_front();
+            }
+            Some(Piece::Large { message, written }) => {
+                let rest = &message[*written..];
+                let size = rest.len().min(MAX_FRAME_BYTES);
+                let more = size < rest.len();
+                out.extend_from_slice(&(size as u32 + 1).to_le_bytes());
+                out.push(lane as u8 | if more { MORE } else { 0 });
+                out.extend_from_slice(&rest[..size]);
+                *written += size;
+                self.queued_bytes -= size;
+                if !more {
+                    queue.pop_front();
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// One message as it comes out of the reader.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// It came in one frame: still in the reader's buffer.
+    Whole(&'a [u8]),
+    /// It came in fragments: its own memory, of which parts can be kept without a copy.
+    Joined(Bytes),
+}
+
+impl Payload<'_> {
+    /// The message.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Joined(bytes) => bytes,
+        }
+    }
+}
+
+/// Bytes of one link on their way in, until they are messages. Holds at most one partial
+/// message a lane, each of at most the limit, and one read buffer.
+pub struct FrameReader {
+    buffer: Vec<u8>,
+    /// What of the buffer is handed out already.
+    consumed: usize,
+    partial: [Vec<u8>; Lane::COUNT],
+    limit: usize,
+}
+
+impl FrameReader {
+    /// For messages of at most `limit` bytes: [`MAX_MESSAGE_BYTES`] on an established link,
+    /// less during its handshake.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            consumed: 0,
+            partial: Default::default(),
+            limit,
+        }
+    }
+
+    /// Changes the limit, as when a handshake is done. What is buffered stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Adds bytes that arrived. Call [`FrameReader::next_message`] until it is `None` before
+    /// the next, or the buffer grows.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.compact();
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The read buffer itself, to append arriving bytes to in place (a socket's `read_buf`,
+    /// a cipher's output). Only ever append.
+    pub fn buffer_mut(&mut self) -> &mut Vec<u8> {
+        self.compact();
+        &mut self.buffer
+    }
+
+    fn compact(&mut self) {
+        if self.consumed == self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(READ_BUFFER_BYTES);
+        } else if self.consumed > 0 {
+            self.buffer.drain(..self.consumed);
+        }
+        self.consumed = 0;
+    }
+
+    /// The next message, if one is complete.
+    ///
+    /// # Errors
+    /// The peer broke the format; the reader must not be used again.
+    pub fn next_message(&mut self) -> Result<Option<(Lane, Payload<'_>)>, FrameError> {
+        loop {
+            let rest = &self.buffer[self.consumed..];
+            let Some((header, rest)) = rest.split_first_chunk::<4>() else {
+                return Ok(None);
+            };
+            let length = u32::from_le_bytes(*header);
+            let size = length as usize;
+            if size == 0 || size > MAX_FRAME_BYTES + 1 {
+                return Err(FrameError::Length(length));
+            }
+            let Some(frame) = rest.get(..size) else {
+                return Ok(None);
+            };
+            let (flags, payload) = (frame[0], &frame[1..]);
+            let lane = Lane::from_bits(flags & !MORE).ok_or(FrameError::Flags(flags))?;
+            let start = self.consumed + FRAME_HEADER_BYTES;
+            self.consumed += 4 + size;
+            let partial = &mut self.partial[lane as usize];
+            if partial.len() + payload.len() > self.limit {
+                return Err(FrameError::TooLong {
+                    bytes: partial.len() + payload.len(),
+                    limit: self.limit,
+                });
+            }
+            if flags & MORE == 0 && partial.is_empty() {
+                return Ok(Some((
+                    lane,
+                    Payload::Whole(&self.buffer[start..self.consumed]),
+                )));
+            }
+            partial.extend_from_slice(payload);
+            if flags & MORE == 0 {
+                return Ok(Some((
+                    lane,
+                    Payload::Joined(std::mem::take(partial).into()),
+                )));
+            }
+        }
+    }
+}

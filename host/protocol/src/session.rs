@@ -1,0 +1,114 @@
+//! The life of one established link: when to tick, when to call the peer down.
+//!
+//! Contract: the peer is sent something at least every quarter of the shorter of the two tick
+//! times; it is down when nothing came from it for four of our own ticks and half a tick of
+//! grace. Any bytes count as life, in both directions. A node that was itself stopped
+//! (SIGSTOP, a sleeping laptop) blames nobody for the silence: it starts counting afresh.
+//!
+//! Deliberately does not know sockets, nor what a message says.
+
+use std::collections::VecDeque;
+
+use crate::time::Millis;
+
+/// The default tick time, in milliseconds: a peer silent for as long is down.
+pub const DEFAULT_TICK_TIME_MS: u32 = 4_000;
+
+/// The shortest tick time that can be set, in milliseconds; shorter ones are raised to it,
+/// a peer's too.
+pub const MIN_TICK_TIME_MS: u32 = 200;
+
+/// The longest, in milliseconds (an hour); longer ones are lowered to it.
+pub const MAX_TICK_TIME_MS: u32 = 3_600_000;
+
+/// Ticks in a tick time.
+const TICKS: u64 = 4;
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionInput {
+    /// Bytes came from the peer.
+    Received,
+    /// Bytes were written to the peer (handed to the operating system).
+    Sent,
+    /// The deadline passed, or nothing did: look.
+    Timer,
+}
+
+/// What to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionOutput {
+    /// Send a [`crate::codec::WireMessage::Tick`].
+    SendTick,
+    /// The peer is down: close the link. Said once; nothing follows.
+    Down {
+        /// For how long nothing came from it.
+        silent_ms: u64,
+    },
+}
+
+/// Ticks of one link.
+#[derive(Debug)]
+pub struct Session {
+    send_every: u64,
+    silence_limit: u64,
+    next_tick: Millis,
+    last_received: Millis,
+    last_run: Millis,
+    down: bool,
+    outputs: VecDeque<SessionOutput>,
+}
+
+impl Session {
+    /// A link established at `now`. `random` spreads the first tick, so that many links of
+    /// one node do not tick at the same moment.
+    pub fn new(now: Millis, tick_time_ms: u32, peer_tick_time_ms: u32, random: u64) -> Self {
+        let clamp = |ms: u32| u64::from(ms.clamp(MIN_TICK_TIME_MS, MAX_TICK_TIME_MS));
+        let (own, peer) = (clamp(tick_time_ms), clamp(peer_tick_time_ms));
+        let send_every = own.min(peer) / TICKS;
+        Self {
+            send_every,
+            silence_limit: own + own / TICKS / 2,
+            next_tick: now + (random % send_every),
+            last_received: now,
+            last_run: now,
+            down: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened by `now`, and of the time itself.
+    pub fn handle(&mut self, now: Millis, input: SessionInput) {
+        if self.down {
+            return;
+        }
+        // This node runs at least once a tick. If it did not, it was the one asleep.
+        if now - self.last_run > 2 * self.send_every {
+            self.last_received = now;
+        }
+        self.last_run = now;
+        match input {
+            SessionInput::Received => self.last_received = now,
+            SessionInput::Sent => self.next_tick = now + self.send_every,
+            SessionInput::Timer => {}
+        }
+        let silent_ms = now - self.last_received;
+        if silent_ms >= self.silence_limit {
+            self.down = true;
+            self.outputs.push_back(SessionOutput::Down { silent_ms });
+        } else if now >= self.next_tick {
+            self.next_tick = now + self.send_every;
+            self.outputs.push_back(SessionOutput::SendTick);
+        }
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_output(&mut self) -> Option<SessionOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Session::handle`] with [`SessionInput::Timer`] at the latest.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        (!self.down).then(|| self.next_tick.min(self.last_received + self.silence_limit))
+    }
+}
