@@ -1,0 +1,4 @@
+//! Distribution.
+#![allow(missing_docs)]
+pub mod cookie;
+pub mod epmd;
