@@ -1,0 +1,55 @@
+//! This node, the others, and the code on this one.
+
+use crate::bindings::wasm_node::actor::{code, node};
+use crate::runtime::{Answer, Kind};
+use crate::{Message, Pid};
+
+pub use crate::bindings::wasm_node::actor::code::ModuleInfo;
+
+/// This node's name, as `node1@127.0.0.1`.
+pub fn name() -> String {
+    node::name()
+}
+
+/// The visible nodes connected to this one, without it, sorted.
+pub fn nodes() -> Vec<String> {
+    node::nodes(node::NodeSet::Visible)
+}
+
+/// As [`nodes`], with the hidden ones.
+pub fn all_nodes() -> Vec<String> {
+    node::nodes(node::NodeSet::All)
+}
+
+/// The name of a pid's node, if it is known here.
+pub fn node_of(actor: Pid) -> Option<String> {
+    node::node_of(actor)
+}
+
+/// Connects to a node: its name, or why not.
+pub async fn connect(to: &str) -> Result<String, String> {
+    match Answer::of(node::connect(to), Kind::Connected).await {
+        Message::Connected((_, result)) => result,
+        other => Err(format!("the host answered {other:?}")),
+    }
+}
+
+/// Cuts the connection to a node; whether there was one.
+pub fn disconnect(from: &str) -> bool {
+    node::disconnect(from)
+}
+
+/// Whether this actor gets [`Info::NodeUp`](crate::Info::NodeUp) and `NodeDown` from now on.
+pub fn monitor_nodes(on: bool) {
+    node::monitor_nodes(on);
+}
+
+/// The digest of the version of its code that this actor runs, in hex.
+pub fn code_version() -> String {
+    code::current()
+}
+
+/// The current version of each module on this node.
+pub fn modules() -> Vec<ModuleInfo> {
+    code::modules()
+}

@@ -1,0 +1,99 @@
+//! What the SDK itself puts around a server's saved state and its arguments.
+//!
+//! Mostly nothing: then the bytes are the user's own, so that other languages can read and
+//! write them. When there is something to add, it comes in front, behind a mark; user bytes
+//! that begin with the mark get an (empty) front too, so a reader never mistakes them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Message, codec};
+
+/// The mark in front of saved state: then postcard of [`Front`], then the state.
+const SAVED_MARK: &[u8] = b"\0wasm-node-sdk saved 1\0";
+/// The mark in front of arguments: then a postcard string (a varint of its length, its
+/// bytes), the global name to register, empty for none; then the user's arguments.
+const GLOBAL_MARK: &[u8] = b"\0global\0";
+
+#[derive(Serialize, Deserialize, Default)]
+struct Front {
+    timeout_ms: Option<u32>,
+    stash: Vec<Message>,
+}
+
+/// Saved state, taken apart.
+#[derive(Debug)]
+pub(crate) struct Snapshot<'a> {
+    pub timeout_ms: Option<u32>,
+    pub stash: Vec<Message>,
+    pub state: &'a [u8],
+}
+
+pub(crate) fn seal(timeout_ms: Option<u32>, stash: Vec<Message>, state: Vec<u8>) -> Vec<u8> {
+    if timeout_ms.is_none() && stash.is_empty() && !state.starts_with(SAVED_MARK) {
+        return state;
+    }
+    [SAVED_MARK, &codec::encode(&Front { timeout_ms, stash }), &state].concat()
+}
+
+pub(crate) fn open(bytes: &[u8]) -> Result<Snapshot<'_>, String> {
+    let Some(bytes) = bytes.strip_prefix(SAVED_MARK) else {
+        return Ok(Snapshot { timeout_ms: None, stash: Vec::new(), state: bytes });
+    };
+    let (Front { timeout_ms, stash }, state) = postcard::take_from_bytes(bytes)
+        .map_err(|error| format!("the saved state is damaged: {error}"))?;
+    Ok(Snapshot { timeout_ms, stash, state })
+}
+
+pub(crate) fn seal_args(global: Option<&str>, args: Vec<u8>) -> Vec<u8> {
+    if global.is_none() && !args.starts_with(GLOBAL_MARK) {
+        return args;
+    }
+    [GLOBAL_MARK, &codec::encode(global.unwrap_or_default()), &args].concat()
+}
+
+pub(crate) fn open_args(bytes: &[u8]) -> Result<(Option<&str>, &[u8]), String> {
+    let Some(bytes) = bytes.strip_prefix(GLOBAL_MARK) else { return Ok((None, bytes)) };
+    let (name, args): (&str, _) =
+        postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
+    Ok(((!name.is_empty()).then_some(name), args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_state_stays_as_it_is() {
+        assert_eq!(seal(None, Vec::new(), b"42 1".to_vec()), b"42 1");
+        assert_eq!(open(b"42 1").unwrap().state, b"42 1");
+    }
+
+    #[test]
+    fn whatever_is_sealed_opens_again() {
+        let marked = [SAVED_MARK, b"x"].concat();
+        for state in [b"".to_vec(), b"42".to_vec(), marked] {
+            for stash in [vec![], vec![Message::Cast(vec![1]), Message::Timeout]] {
+                for timeout in [None, Some(0), Some(70_000)] {
+                    let sealed = seal(timeout, stash.clone(), state.clone());
+                    let opened = open(&sealed).unwrap();
+                    assert_eq!(opened.timeout_ms, timeout);
+                    assert_eq!(opened.stash, stash);
+                    assert_eq!(opened.state, state);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_keep_their_name() {
+        let marked = [GLOBAL_MARK, b"x"].concat();
+        for args in [b"".to_vec(), b"5".to_vec(), marked] {
+            for name in [None, Some("todo:bob")] {
+                let sealed = seal_args(name, args.clone());
+                assert_eq!(open_args(&sealed).unwrap(), (name, args.as_slice()));
+            }
+        }
+        assert_eq!(seal_args(None, b"5".to_vec()), b"5");
+        assert!(open_args(&[GLOBAL_MARK, &[200]].concat()).is_err());
+    }
+}

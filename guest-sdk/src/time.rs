@@ -1,0 +1,71 @@
+//! Time: clocks, sleeping, time-outs, timers, random numbers.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::futures::{Either, race};
+use crate::runtime::{Answer, Kind};
+use crate::sys::timer;
+use crate::{Pid, Ref};
+
+/// The time-out of [`timeout`] passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+/// Whole milliseconds, rounded up, since nothing may fire early; at most 49 days.
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+/// Waits, while other tasks of this actor go on.
+pub async fn sleep(duration: Duration) {
+    struct Cancel(Answer);
+    impl Drop for Cancel {
+        fn drop(&mut self) {
+            if !self.0.is_done() {
+                timer::cancel(self.0.tag());
+            }
+        }
+    }
+    let mut sleep = Cancel(Answer::of(timer::start(millis(duration)), Kind::Timer));
+    (&mut sleep.0).await;
+}
+
+/// Drops the future if it is not done in time.
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    match race(future, sleep(duration)).await {
+        Either::Left(value) => Ok(value),
+        Either::Right(()) => Err(Elapsed),
+    }
+}
+
+/// Sends this actor [`Info::Timer`](crate::Info::Timer) with this ref, once. It outlives
+/// handlers, and upgrades too: keep the ref in the state.
+pub fn start_timer(after: Duration) -> Ref {
+    timer::start(millis(after))
+}
+
+/// Sends an actor a plain message later.
+pub fn send_after(after: Duration, to: Pid, body: &[u8]) -> Ref {
+    timer::send_after(millis(after), to, body)
+}
+
+/// Whether the timer was still to fire; if so it never will.
+pub fn cancel_timer(timer: Ref) -> bool {
+    timer::cancel(timer)
+}
+
+/// Nanoseconds since some moment in this node's past; never goes back.
+pub fn now() -> u64 {
+    timer::now()
+}
+
+/// Milliseconds since 1970-01-01 UTC, by this machine's clock.
+pub fn wall_clock() -> u64 {
+    timer::wall_clock()
+}
+
+/// 64 random bits, fit for keys.
+pub fn random() -> u64 {
+    timer::random()
+}
