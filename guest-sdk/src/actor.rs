@@ -18,7 +18,9 @@ pub trait Actor: Sized + 'static {
 
     /// The state, from which `init` with [`Start::Restored`] goes on.
     fn save(&mut self) -> Result<Vec<u8>, SaveError> {
-        Err(SaveError::Refused("this actor keeps no state that could be saved".into()))
+        Err(SaveError::Refused(
+            "this actor keeps no state that could be saved".into(),
+        ))
     }
 }
 
@@ -84,7 +86,7 @@ macro_rules! export_actor {
                     HOLDER.save()
                 }
             }
-            $crate::bindings::export_lifecycle!(Export with_types_in $crate::bindings);
+    $crate::bindings::export_lifecycle!(Export with_types_in $crate::bindings);
         };
     };
 }

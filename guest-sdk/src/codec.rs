@@ -21,6 +21,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 /// A value from postcard. The error says why the bytes are not one.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     postcard::from_bytes(bytes).map_err(|error| {
-        format!("{} bytes are no {}: {error}", bytes.len(), std::any::type_name::<T>())
+        format!(
+            "{} bytes are no {}: {error}",
+            bytes.len(),
+            std::any::type_name::<T>()
+        )
     })
 }

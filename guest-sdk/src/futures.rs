@@ -45,7 +45,10 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
         Running(Pin<Box<F>>),
         Done(F::Output),
     }
-    let mut parts: Vec<_> = futures.into_iter().map(|f| Part::Running(Box::pin(f))).collect();
+    let mut parts: Vec<_> = futures
+        .into_iter()
+        .map(|f| Part::Running(Box::pin(f)))
+        .collect();
     std::future::poll_fn(|cx| {
         let mut running = false;
         for part in &mut parts {
@@ -56,7 +59,11 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
                 }
             }
         }
-        if running { Poll::Pending } else { Poll::Ready(()) }
+        if running {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     })
     .await;
     parts

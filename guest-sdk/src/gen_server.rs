@@ -298,8 +298,11 @@ impl<S: GenServer> Actor for GenServerActor<S> {
         match start {
             Start::Fresh(args) => runtime::start_main(fresh(shared.clone(), args)),
             Start::Restored(bytes) => {
-                let Snapshot { timeout_ms, stash, state } =
-                    snapshot::open(&bytes).map_err(ExitReason::Error)?;
+                let Snapshot {
+                    timeout_ms,
+                    stash,
+                    state,
+                } = snapshot::open(&bytes).map_err(ExitReason::Error)?;
                 let state = S::upgrade(state).map_err(ExitReason::Error)?;
                 *shared.state.borrow_mut() = Some(state);
                 runtime::restore_stash(stash);
@@ -335,7 +338,11 @@ impl<S: GenServer> Actor for GenServerActor<S> {
     }
 
     fn save(&mut self) -> Result<Vec<u8>, SaveError> {
-        let state = self.shared.state.try_borrow().map_err(|_| SaveError::Busy)?;
+        let state = self
+            .shared
+            .state
+            .try_borrow()
+            .map_err(|_| SaveError::Busy)?;
         let state = state.as_ref().ok_or(SaveError::Busy)?;
         let stash = runtime::stash_if_quiet().map_err(|_| SaveError::Busy)?;
         let state = state.save().map_err(SaveError::Refused)?;
@@ -378,14 +385,20 @@ async fn fresh<S: GenServer>(shared: Rc<Shared<S>>, args: Vec<u8>) -> ExitReason
     serve(shared, next).await
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "only `save` looks meanwhile, and it tries")]
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "only `save` looks meanwhile, and it tries"
+)]
 async fn goes_on<S: GenServer>(shared: Rc<Shared<S>>, next: Next) -> ExitReason {
     let first = with_state!(shared, state => state.restored().await);
     let next = if first == Next::Wait { next } else { first };
     serve(shared, next).await
 }
 
-#[expect(clippy::await_holding_refcell_ref, reason = "only `save` looks meanwhile, and it tries")]
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "only `save` looks meanwhile, and it tries"
+)]
 async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReason {
     loop {
         let mut timed = false;
@@ -394,7 +407,9 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
             Next::Timeout(after) => {
                 timed = true;
                 let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-                shared.deadline.set(Some(timer::now().saturating_add(after)));
+                shared
+                    .deadline
+                    .set(Some(timer::now().saturating_add(after)));
                 let message = runtime::receive().await;
                 shared.deadline.set(None);
                 message
@@ -417,7 +432,10 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
         next = match message {
             Message::Request((to, body)) => match S::decode_call(&body) {
                 Ok(call) => {
-                    let from = Caller { to, reply: PhantomData };
+                    let from = Caller {
+                        to,
+                        reply: PhantomData,
+                    };
                     let answer = with_state!(shared, state => state.handle_call(call, from).await);
                     let (reply, next) = match answer {
                         CallReturn::Reply(reply) => (Some(reply), Next::Wait),
@@ -456,7 +474,11 @@ fn info(message: Message) -> Option<Info> {
         Message::Info(body) => Info::Message(body),
         Message::Timer(tag) => Info::Timer(tag),
         Message::Timeout => Info::Timeout,
-        Message::Down((tag, pid, reason)) => Info::Down { monitor: Monitor(tag), pid, reason },
+        Message::Down((tag, pid, reason)) => Info::Down {
+            monitor: Monitor(tag),
+            pid,
+            reason,
+        },
         Message::Exit((pid, reason)) => Info::Exit { pid, reason },
         Message::NameConflict((name, winner)) => Info::NameConflict { name, winner },
         Message::NodeUp(event) => Info::NodeUp(event),

@@ -46,6 +46,7 @@ extern crate self as wasm_node_sdk;
 
 pub mod actor;
 pub mod bindings;
+pub mod blocking;
 pub mod codec;
 mod futures;
 pub mod gen_server;

@@ -48,7 +48,10 @@ impl SpawnOptions {
         flags.set(wit::SpawnFlags::LINK, self.link);
         flags.set(wit::SpawnFlags::MONITOR, self.monitor);
         flags.set(wit::SpawnFlags::AWAIT_INIT, await_init);
-        wit::SpawnOptions { flags, name: self.name.clone() }
+        wit::SpawnOptions {
+            flags,
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -70,7 +73,10 @@ pub fn self_pid() -> Pid {
 /// `module` is a module's name or a digest in hex.
 pub fn spawn(module: &str, args: &[u8], options: &SpawnOptions) -> Result<Spawned, SpawnError> {
     let (pid, tag) = process::spawn(module, args, &options.to_wit(false))?;
-    Ok(Spawned { pid, monitor: options.monitor.then_some(Monitor(tag)) })
+    Ok(Spawned {
+        pid,
+        monitor: options.monitor.then_some(Monitor(tag)),
+    })
 }
 
 /// As [`spawn`], and waits until its `init` has finished. [`SpawnError::InitFailed`] has why
@@ -93,14 +99,19 @@ pub async fn spawn_on(
     options: &SpawnOptions,
     await_init: bool,
 ) -> Result<Spawned, SpawnError> {
-    spawned(process::spawn_on(node, module, args, &options.to_wit(await_init)), options).await
+    spawned(
+        process::spawn_on(node, module, args, &options.to_wit(await_init)),
+        options,
+    )
+    .await
 }
 
 async fn spawned(tag: Ref, options: &SpawnOptions) -> Result<Spawned, SpawnError> {
     match Answer::of(tag, Kind::Spawned).await {
-        Message::Spawned((_, Ok(pid))) => {
-            Ok(Spawned { pid, monitor: options.monitor.then_some(Monitor(tag)) })
-        }
+        Message::Spawned((_, Ok(pid))) => Ok(Spawned {
+            pid,
+            monitor: options.monitor.then_some(Monitor(tag)),
+        }),
         Message::Spawned((_, Err(error))) => Err(error),
         _ => Err(SpawnError::Noconnection),
     }

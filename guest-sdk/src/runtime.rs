@@ -174,16 +174,25 @@ impl Answer {
     /// Must be made in the turn that made the ref, before the next message is taken.
     pub(crate) fn of(tag: Ref, kind: Kind) -> Self {
         RUNTIME.with(|rt| rt.answers.borrow_mut().insert((tag, kind), Slot::New));
-        Self { key: (tag, kind), done: false }
+        Self {
+            key: (tag, kind),
+            done: false,
+        }
     }
 
     /// As [`Answer::of`], for one that may have been taken for a handler already.
     pub(crate) fn of_older(tag: Ref, kind: Kind) -> Self {
         let answer = Self::of(tag, kind);
         RUNTIME.with(|rt| {
-            let at = rt.stash.borrow().iter().position(|m| key_of(m) == Some((tag, kind)));
+            let at = rt
+                .stash
+                .borrow()
+                .iter()
+                .position(|m| key_of(m) == Some((tag, kind)));
             if let Some(message) = at.and_then(|at| rt.stash.borrow_mut().remove(at)) {
-                rt.answers.borrow_mut().insert((tag, kind), Slot::Arrived(message));
+                rt.answers
+                    .borrow_mut()
+                    .insert((tag, kind), Slot::Arrived(message));
             }
         });
         answer
@@ -246,7 +255,10 @@ fn key_of(message: &Message) -> Option<(Ref, Kind)> {
 impl Runtime {
     fn add(&self, future: Pin<Box<dyn Future<Output = ()>>>) {
         let mut tasks = self.tasks.borrow_mut();
-        let task = Task { future: Some(future), queued: true };
+        let task = Task {
+            future: Some(future),
+            queued: true,
+        };
         let id = match self.free.borrow_mut().pop() {
             Some(id) => {
                 tasks[id] = task;
@@ -286,7 +298,11 @@ impl Runtime {
         });
         let Some(mut future) = future else { return };
         let waker = waker(id);
-        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        if future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+        {
             self.tasks.borrow_mut()[id].future = Some(future);
         } else if id != MAIN {
             self.free.borrow_mut().push(id);
@@ -339,7 +355,9 @@ impl Runtime {
 
     /// Gives an answer to the future that waits for it; any other message comes back.
     fn route(&self, message: Message) -> Option<Message> {
-        let Some(key) = key_of(&message) else { return Some(message) };
+        let Some(key) = key_of(&message) else {
+            return Some(message);
+        };
         let mut answers = self.answers.borrow_mut();
         let Some(slot) = answers.get_mut(&key) else {
             // A response that nobody waits for any more came too late to be forgotten.

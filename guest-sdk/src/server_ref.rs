@@ -26,7 +26,10 @@ pub struct ServerRef<S> {
 
 impl<S> Clone for ServerRef<S> {
     fn clone(&self) -> Self {
-        Self { to: self.to.clone(), server: PhantomData }
+        Self {
+            to: self.to.clone(),
+            server: PhantomData,
+        }
     }
 }
 
@@ -52,7 +55,10 @@ impl<S> From<Pid> for ServerRef<S> {
 impl<S> ServerRef<S> {
     /// At any destination.
     pub fn at(to: impl Into<Destination>) -> Self {
-        Self { to: to.into(), server: PhantomData }
+        Self {
+            to: to.into(),
+            server: PhantomData,
+        }
     }
 
     /// This actor.
@@ -112,7 +118,10 @@ impl<S: GenServer> ServerRef<S> {
         &self,
         request: B,
     ) -> impl Future<Output = Result<S::Reply, CallError>> + use<S, B> {
-        self.call_bytes(&S::encode_call(request.borrow()), Some(DEFAULT_CALL_TIMEOUT))
+        self.call_bytes(
+            &S::encode_call(request.borrow()),
+            Some(DEFAULT_CALL_TIMEOUT),
+        )
     }
 
     /// As [`ServerRef::call`] with another time-out; none waits as long as the server lives.
@@ -140,7 +149,7 @@ impl<S: GenServer> ServerRef<S> {
     }
 }
 
-fn decode_reply<S: GenServer>(body: Vec<u8>) -> Result<S::Reply, CallError> {
+pub(crate) fn decode_reply<S: GenServer>(body: Vec<u8>) -> Result<S::Reply, CallError> {
     S::decode_reply(&body)
         .map_err(|error| CallError::Exit(ExitReason::Error(format!("not a reply: {error}"))))
 }
@@ -170,7 +179,8 @@ pub enum StartError {
 impl From<SpawnError> for StartError {
     fn from(error: SpawnError) -> Self {
         match error {
-            SpawnError::NameTaken(pid) | SpawnError::InitFailed(ExitReason::AlreadyStarted(pid)) => {
+            SpawnError::NameTaken(pid)
+            | SpawnError::InitFailed(ExitReason::AlreadyStarted(pid)) => {
                 StartError::AlreadyStarted(pid)
             }
             SpawnError::InitFailed(ExitReason::Normal) => StartError::Ignored,
@@ -232,7 +242,13 @@ impl<S: GenServer> Starting<S> {
     }
 
     async fn run(self) -> Result<ServerRef<S>, StartError> {
-        let Self { args, mut options, name, node, .. } = self;
+        let Self {
+            args,
+            mut options,
+            name,
+            node,
+            ..
+        } = self;
         let args = named_args(name, &mut options, args);
         let started = match node {
             None => process::start(S::MODULE, &args, &options).await?,
@@ -244,11 +260,7 @@ impl<S: GenServer> Starting<S> {
 
 /// Puts a name where it belongs: a local one into the options, a global one into the
 /// arguments, for the new server's SDK to register.
-pub(crate) fn named_args(
-    name: Option<Name>,
-    options: &mut SpawnOptions,
-    args: Vec<u8>,
-) -> Vec<u8> {
+pub(crate) fn named_args(name: Option<Name>, options: &mut SpawnOptions, args: Vec<u8>) -> Vec<u8> {
     match name {
         None => snapshot::seal_args(None, args),
         Some(Name::Local(name)) => {
@@ -293,7 +305,10 @@ pub async fn multi_call<S: GenServer>(
             (node, call)
         })
         .unzip();
-    let mut result = MultiReplies { replies: Vec::new(), failed: Vec::new() };
+    let mut result = MultiReplies {
+        replies: Vec::new(),
+        failed: Vec::new(),
+    };
     for (node, answer) in nodes.into_iter().zip(join_all(calls).await) {
         match answer {
             Ok(reply) => result.replies.push((node, reply)),

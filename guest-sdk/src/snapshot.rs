@@ -32,27 +32,47 @@ pub(crate) fn seal(timeout_ms: Option<u32>, stash: Vec<Message>, state: Vec<u8>)
     if timeout_ms.is_none() && stash.is_empty() && !state.starts_with(SAVED_MARK) {
         return state;
     }
-    [SAVED_MARK, &codec::encode(&Front { timeout_ms, stash }), &state].concat()
+    [
+        SAVED_MARK,
+        &codec::encode(&Front { timeout_ms, stash }),
+        &state,
+    ]
+    .concat()
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Snapshot<'_>, String> {
     let Some(bytes) = bytes.strip_prefix(SAVED_MARK) else {
-        return Ok(Snapshot { timeout_ms: None, stash: Vec::new(), state: bytes });
+        return Ok(Snapshot {
+            timeout_ms: None,
+            stash: Vec::new(),
+            state: bytes,
+        });
     };
     let (Front { timeout_ms, stash }, state) = postcard::take_from_bytes(bytes)
         .map_err(|error| format!("the saved state is damaged: {error}"))?;
-    Ok(Snapshot { timeout_ms, stash, state })
+    Ok(Snapshot {
+        timeout_ms,
+        stash,
+        state,
+    })
 }
 
 pub(crate) fn seal_args(global: Option<&str>, args: Vec<u8>) -> Vec<u8> {
     if global.is_none() && !args.starts_with(GLOBAL_MARK) {
         return args;
     }
-    [GLOBAL_MARK, &codec::encode(global.unwrap_or_default()), &args].concat()
+    [
+        GLOBAL_MARK,
+        &codec::encode(global.unwrap_or_default()),
+        &args,
+    ]
+    .concat()
 }
 
 pub(crate) fn open_args(bytes: &[u8]) -> Result<(Option<&str>, &[u8]), String> {
-    let Some(bytes) = bytes.strip_prefix(GLOBAL_MARK) else { return Ok((None, bytes)) };
+    let Some(bytes) = bytes.strip_prefix(GLOBAL_MARK) else {
+        return Ok((None, bytes));
+    };
     let (name, args): (&str, _) =
         postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
     Ok(((!name.is_empty()).then_some(name), args))

@@ -37,7 +37,9 @@ pub struct TaskActor<T>(std::marker::PhantomData<T>);
 impl<T: Task> Actor for TaskActor<T> {
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
         let Start::Fresh(args) = start else {
-            return Err(ExitReason::Error("a task cannot go on from saved state".into()));
+            return Err(ExitReason::Error(
+                "a task cannot go on from saved state".into(),
+            ));
         };
         runtime::start_main(async move { T::main(args).await });
         Ok((Self(std::marker::PhantomData), after(runtime::run())))
@@ -48,7 +50,9 @@ impl<T: Task> Actor for TaskActor<T> {
     }
 
     fn save(&mut self) -> Result<Vec<u8>, SaveError> {
-        Err(SaveError::Refused("a task has no state to save: write a GenServer for that".into()))
+        Err(SaveError::Refused(
+            "a task has no state to save: write a GenServer for that".into(),
+        ))
     }
 }
 

@@ -19,7 +19,10 @@ impl Pid {
     /// The reverse of [`Pid::to_bytes`].
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let whole = u128::from_be_bytes(bytes);
-        Self { node: (whole >> 64) as u64, serial: whole as u64 }
+        Self {
+            node: (whole >> 64) as u64,
+            serial: whole as u64,
+        }
     }
 
     /// [`Pid::to_bytes`] as 32 lower-case hex digits.

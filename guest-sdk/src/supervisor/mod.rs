@@ -100,5 +100,7 @@ impl Client {
 }
 
 fn unexpected(reply: &Reply) -> CallError {
-    CallError::Exit(crate::ExitReason::Error(format!("the supervisor answered {reply:?}")))
+    CallError::Exit(crate::ExitReason::Error(format!(
+        "the supervisor answered {reply:?}"
+    )))
 }

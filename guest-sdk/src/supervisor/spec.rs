@@ -116,6 +116,11 @@ pub struct SupervisorSpec {
 impl Default for SupervisorSpec {
     /// One for one, three restarts within five seconds, no children.
     fn default() -> Self {
-        Self { strategy: Strategy::OneForOne, intensity: 3, period_ms: 5_000, children: Vec::new() }
+        Self {
+            strategy: Strategy::OneForOne,
+            intensity: 3,
+            period_ms: 5_000,
+            children: Vec::new(),
+        }
     }
 }
