@@ -8,15 +8,14 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use crate::codec::WireMessage;
 use crate::exit::RegisterError;
-use crate::global::RequestId;
-use crate::groups::GroupError;
+use crate::global::{Global, GlobalInput, GlobalOutput, RequestId};
+use crate::groups::{GroupError, Groups, GroupsOutput};
 use crate::handshake::{Hello, Peer, Refusal};
 use crate::ids::{Incarnation, NodeName, Pid};
-use crate::membership::{DialTarget, LinkId};
+use crate::membership::{DialTarget, LinkId, Membership, MembershipInput, MembershipOutput};
+use crate::signal::NodeKind;
 use crate::time::Millis;
 
 /// What happened.
@@ -179,6 +178,9 @@ pub enum ClusterOutput {
 /// One node's part in a cluster.
 #[derive(Debug)]
 pub struct Cluster {
+    membership: Membership,
+    global: Global,
+    groups: Groups,
     outputs: VecDeque<ClusterOutput>,
 }
 
@@ -186,14 +188,75 @@ impl Cluster {
     /// A node alone. `hello` is what it says to others (its `asked` is ignored); `seed` is
     /// random and spreads the retries.
     pub fn new(hello: Hello, seed: u64) -> Self {
-        let _ = (hello, seed);
-        todo!()
+        Self {
+            global: Global::new(hello.name.clone(), seed ^ 0x676c_6f62_616c),
+            groups: Groups::new(),
+            membership: Membership::new(hello, seed),
+            outputs: VecDeque::new(),
+        }
     }
 
     /// Takes note of what happened by `now`.
     pub fn handle(&mut self, now: Millis, input: ClusterInput) {
-        let _ = (now, input);
-        todo!()
+        match input {
+            ClusterInput::Connect {
+                request,
+                target,
+                keep,
+            } => {
+                self.membership.handle(
+                    now,
+                    MembershipInput::Connect {
+                        request,
+                        target,
+                        keep,
+                    },
+                );
+            }
+            ClusterInput::Disconnect { node } => {
+                self.membership
+                    .handle(now, MembershipInput::Disconnect { node });
+            }
+            ClusterInput::Leave => self.membership.handle(now, MembershipInput::Leave),
+            ClusterInput::LinkUp { link, peer } => {
+                self.membership
+                    .handle(now, MembershipInput::LinkUp { link, peer });
+            }
+            ClusterInput::LinkDown {
+                link,
+                reason,
+                refusal,
+            } => {
+                self.membership.handle(
+                    now,
+                    MembershipInput::LinkDown {
+                        link,
+                        reason,
+                        refusal,
+                    },
+                );
+            }
+            ClusterInput::Message { link, message } => self.message(now, link, message),
+            ClusterInput::Register { request, .. } if self.is_hidden() => {
+                let why = "a hidden node takes no part in global names".into();
+                let result = Err(RegisterError::BadName(why));
+                self.outputs
+                    .push_back(ClusterOutput::Registered { request, result });
+            }
+            ClusterInput::Register { request, name, pid } => {
+                self.global
+                    .handle(now, GlobalInput::Register { request, name, pid });
+            }
+            ClusterInput::ActorDown { pid } => {
+                self.groups.actor_down(pid);
+                self.global.handle(now, GlobalInput::ActorDown { pid });
+            }
+            ClusterInput::Timer => {
+                self.membership.handle(now, MembershipInput::Timer);
+                self.global.handle(now, GlobalInput::Timer);
+            }
+        }
+        self.settle(now);
     }
 
     /// The next thing to do, if any. Carry them out in order.
@@ -203,18 +266,20 @@ impl Cluster {
 
     /// When to call [`Cluster::handle`] with [`ClusterInput::Timer`] at the latest.
     pub fn next_deadline(&self) -> Option<Millis> {
-        todo!()
+        [self.membership.next_deadline(), self.global.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A connection was accepted: its number.
     pub fn accept_link(&mut self) -> LinkId {
-        todo!()
+        self.membership.accept_link()
     }
 
     /// Call when an outgoing link is about to send its hello.
     pub fn hello_sent(&mut self, link: LinkId) {
-        let _ = link;
-        todo!()
+        self.membership.hello_sent(link);
     }
 
     /// A hello came in on an accepted link ([`crate::handshake::Asked`]) or the answer to our
@@ -224,61 +289,201 @@ impl Cluster {
     /// # Errors
     /// Why not, for the peer.
     pub fn judge(&mut self, link: LinkId, peer: &Peer) -> Result<(), Refusal> {
-        let _ = (link, peer);
-        todo!()
+        self.membership.judge(link, peer)
     }
 
     /// Adds an actor of this node to a group, at once here and soon everywhere.
     ///
     /// # Errors
     /// The name is bad, or there are too many memberships.
-    pub fn join(&mut self, group: &str, pid: Pid) -> Result<(), GroupError> {
-        let _ = (group, pid);
-        todo!()
+    pub fn join(&mut self, now: Millis, group: &str, pid: Pid) -> Result<(), GroupError> {
+        let joined = self.groups.join(group, pid);
+        self.settle(now);
+        joined
     }
 
     /// Undoes one join; whether there was one.
-    pub fn leave(&mut self, group: &str, pid: Pid) -> bool {
-        let _ = (group, pid);
-        todo!()
+    pub fn leave(&mut self, now: Millis, group: &str, pid: Pid) -> bool {
+        let left = self.groups.leave(group, pid);
+        self.settle(now);
+        left
     }
 
     /// Gives up a global name that an actor of this node holds; whether one did.
-    pub fn unregister(&mut self, name: &str) -> bool {
-        let _ = name;
-        todo!()
+    pub fn unregister(&mut self, now: Millis, name: &str) -> bool {
+        let held = self.global.unregister(name);
+        self.settle(now);
+        held
     }
 
     /// The node of an incarnation, this one included, also if it is down now (the latest few
     /// thousand are remembered).
     pub fn node_of(&self, incarnation: Incarnation) -> Option<&NodeName> {
-        let _ = incarnation;
-        todo!()
+        self.membership.node_of(incarnation)
     }
 
     /// Which number people see in pids of that incarnation: 0 for this node, then in the
     /// order they were first met.
     pub fn node_number(&self, incarnation: Incarnation) -> Option<u32> {
-        let _ = incarnation;
-        todo!()
+        self.membership.node_number(incarnation)
     }
 
     /// The peers that are up, with their links, sorted by name.
     pub fn peers(&self) -> impl Iterator<Item = (LinkId, &Peer)> {
-        std::iter::empty()
+        self.membership.peers()
     }
 
     /// Who holds a global name, as known here.
     pub fn whereis(&self, name: &str) -> Option<Pid> {
-        let _ = name;
-        todo!()
+        self.global.whereis(name)
     }
 
     /// What this node says in hellos.
     pub fn hello(&self) -> &Hello {
-        todo!()
+        self.membership.own()
+    }
+
+    /// The names, for inspection.
+    pub fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// The groups, for inspection.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The names, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn global_mut(&mut self) -> &mut Global {
+        &mut self.global
+    }
+
+    fn is_hidden(&self) -> bool {
+        self.hello().kind == NodeKind::Hidden
+    }
+
+    fn message(&mut self, now: Millis, link: LinkId, message: WireMessage) {
+        let Some(peer) = self.membership.peer_of(link) else {
+            return;
+        };
+        let from = peer.name.clone();
+        match message {
+            WireMessage::Membership(message) => {
+                self.membership
+                    .handle(now, MembershipInput::Message { link, message });
+            }
+            WireMessage::Global(message) => {
+                self.global
+                    .handle(now, GlobalInput::Message { from, message });
+            }
+            WireMessage::Groups(message) => self.groups.message(&from, message),
+            _ => {}
+        }
+    }
+
+    /// Passes on what the machines want, until none wants anything. Membership goes first:
+    /// the others hear of nodes from it.
+    fn settle(&mut self, now: Millis) {
+        loop {
+            if let Some(output) = self.membership.poll_output() {
+                self.on_membership(now, output);
+            } else if let Some(output) = self.global.poll_output() {
+                self.on_global(now, output);
+            } else if let Some(output) = self.groups.poll_output() {
+                self.on_groups(now, output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn on_membership(&mut self, now: Millis, output: MembershipOutput) {
+        self.outputs.push_back(match output {
+            MembershipOutput::Dial {
+                link,
+                target,
+                asked,
+            } => ClusterOutput::Dial {
+                link,
+                target,
+                asked,
+            },
+            MembershipOutput::Send { link, message } => ClusterOutput::Send {
+                link,
+                message: WireMessage::Membership(message),
+            },
+            MembershipOutput::Close { link, reason } => ClusterOutput::Close { link, reason },
+            MembershipOutput::NodeUp { link, peer } => {
+                if peer.kind == NodeKind::Visible && !self.is_hidden() {
+                    let (node, incarnation) = (peer.name.clone(), peer.incarnation);
+                    self.groups.node_up(node.clone(), incarnation);
+                    self.global
+                        .handle(now, GlobalInput::NodeUp { node, incarnation });
+                }
+                ClusterOutput::NodeUp { link, peer }
+            }
+            MembershipOutput::NodeDown { link, peer, reason } => {
+                if peer.kind == NodeKind::Visible && !self.is_hidden() {
+                    self.groups.node_down(&peer.name);
+                    self.global.handle(
+                        now,
+                        GlobalInput::NodeDown {
+                            node: peer.name.clone(),
+                        },
+                    );
+                }
+                ClusterOutput::NodeDown { link, peer, reason }
+            }
+            MembershipOutput::Connected { request, result } => {
+                ClusterOutput::Connected { request, result }
+            }
+        });
+    }
+
+    fn on_global(&mut self, now: Millis, output: GlobalOutput) {
+        self.outputs.push_back(match output {
+            GlobalOutput::Send { to, message } => {
+                return self.send(&to, WireMessage::Global(message));
+            }
+            GlobalOutput::Misbehaved { node, reason } => return self.reject(now, node, reason),
+            GlobalOutput::Registered { request, result } => {
+                ClusterOutput::Registered { request, result }
+            }
+            GlobalOutput::Installed { name, pid } => ClusterOutput::NameInstalled { name, pid },
+            GlobalOutput::Removed { name } => ClusterOutput::NameRemoved { name },
+            GlobalOutput::NameConflict {
+                name,
+                loser,
+                holder,
+            } => ClusterOutput::NameConflict {
+                name,
+                loser,
+                holder,
+            },
+        });
+    }
+
+    fn on_groups(&mut self, now: Millis, output: GroupsOutput) {
+        self.outputs.push_back(match output {
+            GroupsOutput::Send { to, message } => {
+                return self.send(&to, WireMessage::Groups(message));
+            }
+            GroupsOutput::Misbehaved { node, reason } => return self.reject(now, node, reason),
+            GroupsOutput::Joined { group, pid } => ClusterOutput::GroupJoined { group, pid },
+            GroupsOutput::Left { group, pid } => ClusterOutput::GroupLeft { group, pid },
+        });
+    }
+
+    fn send(&mut self, to: &NodeName, message: WireMessage) {
+        if let Some(link) = self.membership.link_to(to) {
+            self.outputs
+                .push_back(ClusterOutput::Send { link, message });
+        }
+    }
+
+    fn reject(&mut self, now: Millis, node: NodeName, reason: String) {
+        self.membership
+            .handle(now, MembershipInput::Reject { node, reason });
     }
 }
-
-#[allow(unused)]
-fn unused(_: Bytes) {}

@@ -26,7 +26,11 @@ impl Pid {
     /// How a person reads it: `<0.slot.generation>` on its own node, `<n.slot.generation>` on
     /// another that knows its node as the `n`th.
     pub fn display(self, node_number: u32) -> String {
-        format!("<{node_number}.{}.{}>", self.serial & 0xffff_ffff, self.serial >> 32)
+        format!(
+            "<{node_number}.{}.{}>",
+            self.serial & 0xffff_ffff,
+            self.serial >> 32
+        )
     }
 }
 
@@ -90,7 +94,9 @@ pub enum NodeNameError {
     #[error("{0:?} is no node name: write NAME@HOST, as in node1@127.0.0.1")]
     Form(String),
     /// A character that no name may have.
-    #[error("{0:?} is no node name: {1:?} is not allowed; use letters, digits, '_', '-' and, in the host, '.' and ':'")]
+    #[error(
+        "{0:?} is no node name: {1:?} is not allowed; use letters, digits, '_', '-' and, in the host, '.' and ':'"
+    )]
     Character(String, char),
     /// Longer than [`MAX_NODE_NAME_BYTES`].
     #[error("a node name of {0} bytes is too long: at most {MAX_NODE_NAME_BYTES}")]
@@ -125,7 +131,9 @@ impl FromStr for NodeName {
         if s.len() > MAX_NODE_NAME_BYTES {
             return Err(NodeNameError::TooLong(s.len()));
         }
-        let (alive, host) = s.split_once('@').ok_or_else(|| NodeNameError::Form(s.into()))?;
+        let (alive, host) = s
+            .split_once('@')
+            .ok_or_else(|| NodeNameError::Form(s.into()))?;
         if alive.is_empty() || host.is_empty() {
             return Err(NodeNameError::Form(s.into()));
         }
