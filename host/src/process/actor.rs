@@ -1,0 +1,458 @@
+//! One process as it sees itself: mailbox, links, monitors, pending requests.
+//!
+//! A state machine: signals go in, messages for the guest come out, and what has to be told
+//! to others is returned. The worker that runs the process is the only one that changes it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasm_node_protocol::{
+    CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
+};
+
+use super::process::Incoming;
+use super::registry::MAX_NAME_BYTES;
+use super::{MAX_TIMERS_PER_ACTOR, Step};
+
+/// A message as the guest gets it. The cases are those of `types.wit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "types.wit says what each case means")]
+pub enum Message {
+    Info(Bytes),
+    Cast(Bytes),
+    Request { from: Pid, tag: Ref, body: Bytes },
+    Response { tag: Ref, result: Result<Bytes, CallError> },
+    Down { tag: Ref, pid: Pid, reason: ExitReason },
+    Exit { from: Pid, reason: ExitReason },
+    Timer { tag: Ref },
+    Timeout,
+    Spawned { tag: Ref, result: Result<Pid, SpawnError> },
+    Registered { tag: Ref, result: Result<(), RegisterError> },
+    Connected { tag: Ref, result: Result<String, String> },
+    NameConflict { name: String, holder: Pid },
+    NodeUp(NodeEvent),
+    NodeDown(NodeEvent),
+}
+
+impl Message {
+    /// The ref that this message answers, if it answers one.
+    pub fn answers(&self) -> Option<Ref> {
+        match self {
+            Self::Response { tag, .. }
+            | Self::Down { tag, .. }
+            | Self::Timer { tag }
+            | Self::Spawned { tag, .. }
+            | Self::Registered { tag, .. }
+            | Self::Connected { tag, .. } => Some(*tag),
+            _ => None,
+        }
+    }
+}
+
+/// A request of this actor that waits for its response.
+#[derive(Debug)]
+struct Pending {
+    tag: Ref,
+    /// The node that it went to.
+    node: Incarnation,
+    deadline: Option<Instant>,
+}
+
+/// A spawn that this actor asked for and has not heard of yet.
+#[derive(Debug)]
+struct Spawning {
+    node: Incarnation,
+    /// Known at once on this node only.
+    child: Option<Pid>,
+    link: bool,
+    monitor: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    node: Incarnation,
+    /// Unknown if monitored by name on another node.
+    pid: Option<Pid>,
+}
+
+/// Whoever waits for this actor to have finished its `init`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Starter {
+    pub(super) parent: Pid,
+    pub(super) tag: Ref,
+}
+
+/// The state of a process as an actor.
+pub struct Actor {
+    pid: Pid,
+    mailbox: VecDeque<Message>,
+    spare: VecDeque<Incoming>,
+    trap_exit: bool,
+    links: HashSet<Pid>,
+    /// Those who monitor this actor.
+    watchers: Vec<(Ref, Pid)>,
+    monitors: HashMap<Ref, Watched>,
+    pending: Vec<Pending>,
+    spawning: HashMap<Ref, Spawning>,
+    /// Requests that this actor took and did not answer yet.
+    open: Vec<(Pid, Ref)>,
+    timers: usize,
+    names: Vec<String>,
+    /// Whether it ever took a global name or joined a group.
+    pub(super) in_cluster_tables: bool,
+    pub(super) starter: Option<Starter>,
+    /// When a `wait-for` ends, and the earliest moment at which a wake-up is set.
+    idle_deadline: Option<Instant>,
+    armed: Option<Instant>,
+    /// Why it has to end, once a signal said so.
+    ending: Option<ExitReason>,
+}
+
+impl Actor {
+    pub(super) fn new(pid: Pid, starter: Option<Starter>) -> Self {
+        Self {
+            pid,
+            mailbox: VecDeque::new(),
+            spare: VecDeque::new(),
+            trap_exit: false,
+            links: HashSet::new(),
+            watchers: Vec::new(),
+            monitors: HashMap::new(),
+            pending: Vec::new(),
+            spawning: HashMap::new(),
+            open: Vec::new(),
+            timers: 0,
+            names: Vec::new(),
+            in_cluster_tables: false,
+            starter,
+            idle_deadline: None,
+            armed: None,
+            ending: None,
+        }
+    }
+
+    /// Takes in what came, in order.
+    pub(super) fn accept(&mut self, drain: impl FnOnce(&mut VecDeque<Incoming>)) {
+        let mut incoming = std::mem::take(&mut self.spare);
+        drain(&mut incoming);
+        for each in incoming.drain(..) {
+            match each {
+                Incoming::Signal(signal) => self.take(signal),
+                Incoming::NodeDown(node) => self.node_down(node),
+            }
+        }
+        // One burst must not keep its memory for ever.
+        if incoming.capacity() <= 1024 {
+            self.spare = incoming;
+        }
+        if self.mailbox.is_empty() && self.mailbox.capacity() > 1024 {
+            self.mailbox.shrink_to(64);
+        }
+    }
+
+    fn take(&mut self, signal: Signal) {
+        match signal {
+            Signal::Info(body) => self.mailbox.push_back(Message::Info(body)),
+            Signal::Cast(body) => self.mailbox.push_back(Message::Cast(body)),
+            Signal::Request { from, tag, body } => {
+                self.mailbox.push_back(Message::Request { from, tag, body });
+            }
+            Signal::Response { tag, result } => {
+                if let Some(at) = self.pending.iter().position(|p| p.tag == tag) {
+                    self.pending.swap_remove(at);
+                    self.mailbox.push_back(Message::Response { tag, result });
+                }
+            }
+            Signal::Forget { tag } => self.open.retain(|(_, open)| *open != tag),
+            Signal::Link { from } => {
+                self.links.insert(from);
+            }
+            Signal::Unlink { from } => {
+                self.links.remove(&from);
+            }
+            Signal::Monitor { from, tag } => self.watchers.push((tag, from)),
+            Signal::Demonitor { tag } => self.watchers.retain(|(watch, _)| *watch != tag),
+            Signal::Down { tag, pid, reason } => {
+                if self.monitors.remove(&tag).is_some() {
+                    self.mailbox.push_back(Message::Down { tag, pid, reason });
+                }
+            }
+            Signal::Exit { from, reason, link } => self.exit_signal(from, reason, link),
+            Signal::Spawned { tag, result } => self.spawned(tag, result),
+            Signal::Timer { tag } => {
+                self.timers = self.timers.saturating_sub(1);
+                self.mailbox.push_back(Message::Timer { tag });
+            }
+            Signal::Registered { tag, result } => {
+                self.mailbox.push_back(Message::Registered { tag, result });
+            }
+            Signal::Connected { tag, result } => {
+                self.mailbox.push_back(Message::Connected { tag, result });
+            }
+            Signal::NameConflict { name, holder } => {
+                self.mailbox.push_back(Message::NameConflict { name, holder });
+            }
+            Signal::NodeUp(event) => self.mailbox.push_back(Message::NodeUp(event)),
+            Signal::NodeDown(event) => self.mailbox.push_back(Message::NodeDown(event)),
+        }
+    }
+
+    /// Erlang's rules for exit signals ("Processes", Reference Manual).
+    fn exit_signal(&mut self, from: Pid, reason: ExitReason, link: bool) {
+        if link && !self.links.remove(&from) {
+            return;
+        }
+        if !link && reason == ExitReason::Kill {
+            self.ending.get_or_insert(ExitReason::Killed);
+        } else if self.trap_exit {
+            self.mailbox.push_back(Message::Exit { from, reason });
+        } else if reason != ExitReason::Normal || (!link && from == self.pid) {
+            self.ending.get_or_insert(reason);
+        }
+    }
+
+    fn spawned(&mut self, tag: Ref, result: Result<Pid, SpawnError>) {
+        let Some(spawning) = self.spawning.remove(&tag) else { return };
+        if let Ok(child) = result {
+            if spawning.link {
+                self.links.insert(child);
+            }
+            if spawning.monitor {
+                self.monitors.insert(tag, Watched { node: child.node, pid: Some(child) });
+            }
+        }
+        self.mailbox.push_back(Message::Spawned { tag, result });
+    }
+
+    fn node_down(&mut self, node: Incarnation) {
+        self.watchers.retain(|(_, watcher)| watcher.node != node);
+        self.open.retain(|(asker, _)| asker.node != node);
+        let links: Vec<Pid> = self.links.iter().copied().filter(|pid| pid.node == node).collect();
+        for pid in links {
+            self.exit_signal(pid, ExitReason::NoConnection, true);
+        }
+        let lost = |watched: &Watched| watched.node == node;
+        let tags: Vec<Ref> =
+            self.monitors.iter().filter(|(_, w)| lost(w)).map(|(tag, _)| *tag).collect();
+        for tag in tags {
+            let watched = self.monitors.remove(&tag);
+            let pid = watched.and_then(|w| w.pid).unwrap_or(Pid { node, serial: 0 });
+            self.mailbox.push_back(Message::Down { tag, pid, reason: ExitReason::NoConnection });
+        }
+        let mailbox = &mut self.mailbox;
+        self.pending.retain(|pending| {
+            if pending.node == node {
+                let result = Err(CallError::NoConnection);
+                mailbox.push_back(Message::Response { tag: pending.tag, result });
+            }
+            pending.node != node
+        });
+        let tags: Vec<Ref> =
+            self.spawning.iter().filter(|(_, s)| s.node == node).map(|(tag, _)| *tag).collect();
+        for tag in tags {
+            self.spawned(tag, Err(SpawnError::NoConnection));
+        }
+    }
+
+    /// The next message for the guest, from what was accepted.
+    pub(super) fn next(&mut self) -> Option<Message> {
+        let message = self.mailbox.pop_front()?;
+        self.note_taken(&message);
+        Some(message)
+    }
+
+    /// The message that answers `tag`, out of turn.
+    pub(super) fn next_answering(&mut self, tag: Ref) -> Option<Message> {
+        let at = self.mailbox.iter().position(|message| message.answers() == Some(tag))?;
+        self.mailbox.remove(at)
+    }
+
+    fn note_taken(&mut self, message: &Message) {
+        if let Message::Request { from, tag, .. } = message {
+            self.open.push((*from, *tag));
+        }
+    }
+
+    pub(super) fn mailbox_len(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    pub(super) fn ending(&mut self) -> Option<ExitReason> {
+        self.ending.take()
+    }
+
+    /// Its local names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(super) fn add_name(&mut self, name: &str) {
+        debug_assert!(name.len() <= MAX_NAME_BYTES);
+        self.names.push(name.to_owned());
+    }
+
+    pub(super) fn remove_name(&mut self, name: &str) {
+        self.names.retain(|held| held != name);
+    }
+
+    /// Whether exit signals become messages; gives what was set before.
+    pub fn set_trap_exit(&mut self, on: bool) -> bool {
+        std::mem::replace(&mut self.trap_exit, on)
+    }
+
+    pub(super) fn add_link(&mut self, to: Pid) -> bool {
+        self.links.insert(to)
+    }
+
+    pub(super) fn remove_link(&mut self, to: Pid) -> bool {
+        self.links.remove(&to)
+    }
+
+    pub(super) fn add_watcher(&mut self, tag: Ref, from: Pid) {
+        self.watchers.push((tag, from));
+    }
+
+    pub(super) fn add_monitor(&mut self, tag: Ref, node: Incarnation, pid: Option<Pid>) {
+        self.monitors.insert(tag, Watched { node, pid });
+    }
+
+    /// Ends a monitor, and takes back its message if that waits already. Gives the node and
+    /// pid to tell, if there is still anybody to tell.
+    pub(super) fn remove_monitor(&mut self, tag: Ref) -> Option<(Incarnation, Option<Pid>)> {
+        self.mailbox.retain(|m| !matches!(m, Message::Down { tag: down, .. } if *down == tag));
+        self.monitors.remove(&tag).map(|watched| (watched.node, watched.pid))
+    }
+
+    pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, timeout: Option<Duration>) {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.pending.push(Pending { tag, node, deadline });
+    }
+
+    /// Gives up a request, and takes back its response if that waits already.
+    pub(super) fn forget(&mut self, tag: Ref) -> Option<Incarnation> {
+        self.mailbox.retain(|m| !matches!(m, Message::Response { tag: t, .. } if *t == tag));
+        let at = self.pending.iter().position(|pending| pending.tag == tag)?;
+        Some(self.pending.swap_remove(at).node)
+    }
+
+    /// This actor answers a request that it took.
+    pub(super) fn answered(&mut self, tag: Ref) {
+        if let Some(at) = self.open.iter().position(|(_, open)| *open == tag) {
+            self.open.swap_remove(at);
+        }
+    }
+
+    pub(super) fn add_spawning(
+        &mut self,
+        tag: Ref,
+        node: Incarnation,
+        child: Option<Pid>,
+        link: bool,
+        monitor: bool,
+    ) {
+        self.spawning.insert(tag, Spawning { node, child, link, monitor });
+    }
+
+    pub(super) fn add_timer(&mut self) {
+        self.timers += 1;
+        if self.timers > MAX_TIMERS_PER_ACTOR {
+            let limit = format!("timers: more than {MAX_TIMERS_PER_ACTOR}");
+            self.ending.get_or_insert(ExitReason::Limit(limit));
+        }
+    }
+
+    pub(super) fn remove_timer(&mut self, tag: Ref) {
+        self.timers = self.timers.saturating_sub(1);
+        self.mailbox.retain(|m| !matches!(m, Message::Timer { tag: t } if *t == tag));
+    }
+
+    /// Turns what is overdue into messages.
+    pub(super) fn expire(&mut self) {
+        let Some(armed) = self.armed else { return };
+        let now = Instant::now();
+        if now < armed {
+            return;
+        }
+        self.armed = None;
+        let overdue = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        let mailbox = &mut self.mailbox;
+        self.pending.retain(|pending| {
+            let late = overdue(pending.deadline);
+            if late {
+                let result = Err(CallError::Timeout);
+                mailbox.push_back(Message::Response { tag: pending.tag, result });
+            }
+            !late
+        });
+        if overdue(self.idle_deadline) {
+            self.idle_deadline = None;
+            if self.mailbox.is_empty() {
+                self.mailbox.push_back(Message::Timeout);
+            }
+        }
+    }
+
+    /// A turn has ended: what it waits for.
+    pub(super) fn settle(&mut self, step: &Step) {
+        self.idle_deadline = match step {
+            Step::WaitFor(ms) => Some(Instant::now() + Duration::from_millis(u64::from(*ms))),
+            _ => None,
+        };
+    }
+
+    /// When the process has to be woken at the latest, if that is earlier than what is set;
+    /// counts as set from now on.
+    pub(super) fn arm(&mut self) -> Option<Instant> {
+        let deadlines = self.pending.iter().filter_map(|pending| pending.deadline);
+        let next = deadlines.chain(self.idle_deadline).min()?;
+        if self.armed.is_none_or(|armed| next < armed) {
+            self.armed = Some(next);
+            return Some(next);
+        }
+        None
+    }
+
+    /// The process waits in the middle of a turn until then at the latest.
+    pub(super) fn arm_for(&mut self, at: Instant) -> bool {
+        let earlier = self.armed.is_none_or(|armed| at < armed);
+        if earlier {
+            self.armed = Some(at);
+        }
+        earlier
+    }
+
+    /// The process has ended: what others have to hear, in order.
+    pub(super) fn farewell(&mut self, reason: &ExitReason) -> Vec<(Pid, Signal)> {
+        let mut signals = Vec::new();
+        let died = CallError::Exit(reason.clone());
+        let waiting = std::mem::take(&mut self.mailbox).into_iter().filter_map(|m| match m {
+            Message::Request { from, tag, .. } => Some((from, tag)),
+            _ => None,
+        });
+        for (asker, tag) in self.open.drain(..).chain(waiting) {
+            signals.push((asker, Signal::Response { tag, result: Err(died.clone()) }));
+        }
+        // Whoever answers its own requests from now on finds no such process.
+        self.pending.clear();
+        let exit = Signal::Exit { from: self.pid, reason: reason.clone(), link: true };
+        for linked in self.links.drain() {
+            signals.push((linked, exit.clone()));
+        }
+        for spawning in self.spawning.drain().map(|(_, spawning)| spawning) {
+            if let Some(child) = spawning.child.filter(|_| spawning.link) {
+                signals.push((child, exit.clone()));
+            }
+        }
+        for (tag, watcher) in self.watchers.drain(..) {
+            let down = Signal::Down { tag, pid: self.pid, reason: reason.clone() };
+            signals.push((watcher, down));
+        }
+        for (tag, watched) in self.monitors.drain() {
+            if let Some(pid) = watched.pid {
+                signals.push((pid, Signal::Demonitor { tag }));
+            }
+        }
+        signals
+    }
+}

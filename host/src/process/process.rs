@@ -1,0 +1,307 @@
+//! One process as the others see it: a pid, an inbox and a place in the schedule.
+//!
+//! Anybody may push signals into the inbox; only the worker that runs the process takes
+//! them out. The inbox closes exactly once, at the process' end; what was in it is answered
+//! then, and what comes later is handed back to its sender.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Wake;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+use wasm_node_protocol::{ExitReason, Incarnation, Pid, Signal};
+
+use super::actor::Actor;
+use super::runtime::Runtime;
+use super::{
+    MAILBOX_HIGH_BYTES, MAILBOX_HIGH_MESSAGES, MAILBOX_LIMIT_BYTES, MAILBOX_LIMIT_MESSAGES, Program,
+};
+
+/// What comes into an inbox: signals, and what the node itself has to say.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Signal(Signal),
+    /// The connection to that run of a node is down.
+    NodeDown(Incarnation),
+}
+
+/// How a push into an inbox went.
+pub(super) enum Pushed {
+    Ok,
+    /// Taken, but the sender should pause.
+    Full,
+    /// The process has ended; here is the signal back.
+    Closed(Signal),
+}
+
+#[derive(Default)]
+struct Inbox {
+    queue: VecDeque<Incoming>,
+    bytes: usize,
+    closed: bool,
+    /// Senders waiting for room.
+    waiters: u32,
+    /// The reason with which the process has to end, whatever it does.
+    doom: Option<ExitReason>,
+}
+
+/// Where a process is in the schedule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Schedule {
+    /// Waiting for a signal.
+    Idle,
+    /// In a run queue.
+    Queued,
+    /// On a worker.
+    Running,
+    /// On a worker, and something came meanwhile.
+    Notified,
+    /// Ended.
+    Over,
+}
+
+/// What `ps` shows of a process.
+#[derive(Debug, Clone)]
+pub struct ProcessInfo {
+    /// Which.
+    pub pid: Pid,
+    /// What it runs: a module's name, or what the node calls its own.
+    pub label: String,
+    /// Its local names.
+    pub names: Vec<String>,
+    /// Messages waiting for it.
+    pub mailbox: usize,
+    /// Whether it is running or waiting to run.
+    pub busy: bool,
+}
+
+/// A process.
+pub struct Process {
+    /// Its identity.
+    pub pid: Pid,
+    schedule: AtomicU8,
+    doomed: AtomicBool,
+    /// Whether it ever had anything to do with another node: those hear of nodes going down.
+    pub(super) remote: AtomicBool,
+    inbox: Mutex<Inbox>,
+    room: Condvar,
+    pub(super) actor: Mutex<Actor>,
+    /// `None` until the code is there, and again when the process has ended.
+    pub(super) program: Mutex<Option<Box<dyn Program>>>,
+    runtime: Weak<Runtime>,
+    label: String,
+    /// Most messages its mailbox may hold.
+    mailbox_limit: usize,
+}
+
+impl Process {
+    pub(super) fn new(
+        pid: Pid,
+        runtime: Weak<Runtime>,
+        label: String,
+        actor: Actor,
+        mailbox_limit: Option<usize>,
+    ) -> Self {
+        Self {
+            pid,
+            schedule: AtomicU8::new(Schedule::Idle as u8),
+            doomed: AtomicBool::new(false),
+            remote: AtomicBool::new(false),
+            inbox: Mutex::default(),
+            room: Condvar::new(),
+            actor: Mutex::new(actor),
+            program: Mutex::new(None),
+            runtime,
+            label,
+            mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
+        }
+    }
+
+    /// The runtime it lives in; `None` while that is being torn down.
+    pub fn runtime(&self) -> Option<Arc<Runtime>> {
+        self.runtime.upgrade()
+    }
+
+    /// Its state as an actor: links, monitors, mailbox. Never hold this across a call into
+    /// anything else.
+    pub fn actor(&self) -> parking_lot::MutexGuard<'_, Actor> {
+        self.actor.lock()
+    }
+
+    /// What it runs.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Whether it has to end: an interrupted guest asks this and traps.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Relaxed)
+    }
+
+    /// Makes it end with this reason as soon as its code can be interrupted. The first
+    /// reason stays.
+    pub fn doom(self: &Arc<Self>, reason: ExitReason) {
+        self.inbox.lock().doom.get_or_insert(reason);
+        self.doomed.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+
+    pub(super) fn take_doom(&self) -> Option<ExitReason> {
+        if self.is_doomed() { self.inbox.lock().doom.clone() } else { None }
+    }
+
+    /// Puts a signal into the inbox and sees to it that the process runs.
+    pub(super) fn push(self: &Arc<Self>, signal: Signal) -> Pushed {
+        let size = body_bytes(&signal);
+        let mut inbox = self.inbox.lock();
+        if inbox.closed {
+            return Pushed::Closed(signal);
+        }
+        // `kill` overtakes everything, as nothing may hold it up.
+        let kill = matches!(signal, Signal::Exit { reason: ExitReason::Kill, link: false, .. });
+        inbox.queue.push_back(Incoming::Signal(signal));
+        inbox.bytes += size;
+        let (messages, bytes) = (inbox.queue.len(), inbox.bytes);
+        drop(inbox);
+        if kill {
+            self.doom(ExitReason::Killed);
+        } else if messages > self.mailbox_limit {
+            self.doom(ExitReason::Limit(format!("mailbox: more than {} messages", self.mailbox_limit)));
+        } else if bytes > MAILBOX_LIMIT_BYTES {
+            self.doom(ExitReason::Limit(format!("mailbox: more than {MAILBOX_LIMIT_BYTES} bytes")));
+        } else {
+            self.notify();
+        }
+        let high = MAILBOX_HIGH_MESSAGES.min(self.mailbox_limit / 2 + 1);
+        if messages >= high || bytes >= MAILBOX_HIGH_BYTES { Pushed::Full } else { Pushed::Ok }
+    }
+
+    pub(super) fn push_node_down(self: &Arc<Self>, node: Incarnation) {
+        let mut inbox = self.inbox.lock();
+        if !inbox.closed {
+            inbox.queue.push_back(Incoming::NodeDown(node));
+            drop(inbox);
+            self.notify();
+        }
+    }
+
+    /// Blocks the calling thread until the inbox was emptied, the process ended, or `until`.
+    pub(super) fn wait_for_room(&self, until: Instant) {
+        let mut inbox = self.inbox.lock();
+        inbox.waiters += 1;
+        while !inbox.closed
+            && (inbox.queue.len() >= MAILBOX_HIGH_MESSAGES / 2 || inbox.bytes >= MAILBOX_HIGH_BYTES / 2)
+        {
+            if self.room.wait_until(&mut inbox, until).timed_out() {
+                break;
+            }
+        }
+        inbox.waiters -= 1;
+    }
+
+    /// Takes all that came in, into an empty queue.
+    pub(super) fn drain(&self, into: &mut VecDeque<Incoming>) {
+        let mut inbox = self.inbox.lock();
+        std::mem::swap(&mut inbox.queue, into);
+        inbox.bytes = 0;
+        if inbox.waiters > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    /// Closes the inbox, once; gives what was still in it.
+    pub(super) fn close(&self) -> VecDeque<Incoming> {
+        let mut inbox = self.inbox.lock();
+        inbox.closed = true;
+        self.room.notify_all();
+        self.schedule.store(Schedule::Over as u8, Ordering::Release);
+        std::mem::take(&mut inbox.queue)
+    }
+
+    /// Sees to it that the process runs: now, or once more if it is running.
+    pub fn notify(self: &Arc<Self>) {
+        loop {
+            let now = self.schedule.load(Ordering::Acquire);
+            let next = if now == Schedule::Idle as u8 {
+                Schedule::Queued
+            } else if now == Schedule::Running as u8 {
+                Schedule::Notified
+            } else {
+                return;
+            };
+            if self
+                .schedule
+                .compare_exchange(now, next as u8, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                if next == Schedule::Queued
+                    && let Some(runtime) = self.runtime.upgrade()
+                {
+                    runtime.scheduler.push(self.clone());
+                }
+                return;
+            }
+        }
+    }
+
+    /// A worker begins to run it.
+    pub(super) fn begin(&self) {
+        self.schedule.store(Schedule::Running as u8, Ordering::Release);
+    }
+
+    /// A worker is done with it; whether it has to be queued again.
+    pub(super) fn end(&self, again: bool) -> bool {
+        if !again
+            && self
+                .schedule
+                .compare_exchange(
+                    Schedule::Running as u8,
+                    Schedule::Idle as u8,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                )
+                .is_ok()
+        {
+            return false;
+        }
+        self.schedule.store(Schedule::Queued as u8, Ordering::Release);
+        true
+    }
+
+    /// What `ps` shows. The mailbox is counted without stopping the process.
+    pub fn info(&self) -> ProcessInfo {
+        let waiting = self.inbox.lock().queue.len();
+        let (names, taken) = match self.actor.try_lock() {
+            Some(actor) => (actor.names().to_vec(), actor.mailbox_len()),
+            None => (Vec::new(), 0),
+        };
+        let schedule = self.schedule.load(Ordering::Relaxed);
+        ProcessInfo {
+            pid: self.pid,
+            label: self.label.clone(),
+            names,
+            mailbox: waiting + taken,
+            busy: schedule != Schedule::Idle as u8,
+        }
+    }
+}
+
+impl Wake for Process {
+    fn wake(self: Arc<Self>) {
+        self.notify();
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.notify();
+    }
+}
+
+fn body_bytes(signal: &Signal) -> usize {
+    match signal {
+        Signal::Info(body) | Signal::Cast(body) | Signal::Request { body, .. } => body.len(),
+        Signal::Response { result: Ok(body), .. } => body.len(),
+        _ => 0,
+    }
+}

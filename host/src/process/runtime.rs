@@ -1,0 +1,701 @@
+//! The processes of one node, and how signals find them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasm_node_protocol::{
+    CallError, Destination, ExitReason, Incarnation, NodeName, Pid, Ref, RegisterError, Signal,
+    SpawnError, SpawnOptions, Target,
+};
+
+use super::actor::{Actor, Message, Starter};
+use super::process::{Process, ProcessInfo, Pushed};
+use super::registry::Registry;
+use super::scheduler::Scheduler;
+use super::table::Table;
+use super::timers::{Action, Timers};
+use super::{MAX_BODY_BYTES, Program, SUSPEND_MAX, Step};
+
+/// How sending to another node went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// On its way.
+    Ok,
+    /// On its way, but the sender should pause.
+    Congested,
+    /// That node is not connected; the signal is gone.
+    NoConnection,
+}
+
+/// The other nodes, as the processes of this one see them. All calls come from any thread
+/// and none blocks, except `wait_for_room`.
+pub trait Network: Send + Sync {
+    /// Sends in order, for each pair of sender and node.
+    fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent;
+    /// Blocks the thread until there is room in the queue to that node, or the time is over.
+    fn wait_for_room(&self, node: Incarnation, timeout: Duration);
+    /// The run of that node that is connected.
+    fn incarnation_of(&self, node: &NodeName) -> Option<Incarnation>;
+    /// Who holds a global name, by what is known here.
+    fn whereis(&self, name: &str) -> Option<Pid>;
+    /// An actor that held global names or was in groups has ended.
+    fn actor_gone(&self, pid: Pid);
+}
+
+/// A node alone.
+pub struct NoNetwork;
+
+impl Network for NoNetwork {
+    fn send(&self, _: Incarnation, _: Target, _: Signal) -> Sent {
+        Sent::NoConnection
+    }
+    fn wait_for_room(&self, _: Incarnation, _: Duration) {}
+    fn incarnation_of(&self, _: &NodeName) -> Option<Incarnation> {
+        None
+    }
+    fn whereis(&self, _: &str) -> Option<Pid> {
+        None
+    }
+    fn actor_gone(&self, _: Pid) {}
+}
+
+/// What a new process is.
+pub struct SpawnRequest {
+    /// What it runs, for people: the module's name.
+    pub label: String,
+    /// Who spawns it, and the ref that the parent has for it.
+    pub parent: Option<(Pid, Ref)>,
+    /// Links, monitors, name.
+    pub options: SpawnOptions,
+    /// Most messages in its mailbox; `None` for the default.
+    pub mailbox_limit: Option<usize>,
+}
+
+/// All processes of one node.
+pub struct Runtime {
+    node: Incarnation,
+    name: NodeName,
+    pub(super) scheduler: Scheduler,
+    table: Table,
+    registry: Registry,
+    timers: Arc<Timers>,
+    refs: AtomicU64,
+    network: OnceLock<Arc<dyn Network>>,
+    io: tokio::runtime::Handle,
+}
+
+impl Runtime {
+    /// Starts the threads of a node with so many lanes (turns that run at once). `tick` is
+    /// called every [`super::EPOCH_TICK`] while anything runs.
+    pub fn start(
+        name: NodeName,
+        node: Incarnation,
+        lanes: usize,
+        io: tokio::runtime::Handle,
+        tick: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Arc<Self>> {
+        let runtime = Arc::new(Self {
+            node,
+            name,
+            scheduler: Scheduler::new(lanes),
+            table: Table::new(),
+            registry: Registry::default(),
+            timers: Arc::default(),
+            refs: AtomicU64::new(1),
+            network: OnceLock::new(),
+            io,
+        });
+        Scheduler::start(&runtime, tick)?;
+        let weak = Arc::downgrade(&runtime);
+        let timers = runtime.timers.clone();
+        std::thread::Builder::new().name("timers".into()).spawn(move || timers.run(&weak))?;
+        Ok(runtime)
+    }
+
+    /// Connects the processes with those of other nodes. Once.
+    pub fn set_network(&self, network: Arc<dyn Network>) {
+        let _ = self.network.set(network);
+    }
+
+    /// Ends the threads. Processes that were waiting never run again.
+    pub fn stop(&self) {
+        self.scheduler.stop();
+        self.timers.stop();
+    }
+
+    pub(super) fn enter_io(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.io.enter()
+    }
+
+    /// The runtime for sockets and files.
+    pub fn io(&self) -> &tokio::runtime::Handle {
+        &self.io
+    }
+
+    /// This run of this node.
+    pub fn node(&self) -> Incarnation {
+        self.node
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    /// Turns that run at once.
+    pub fn lanes(&self) -> usize {
+        self.scheduler.lanes()
+    }
+
+    /// Never the same twice.
+    pub fn make_ref(&self) -> Ref {
+        Ref { node: self.node, serial: self.refs.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn network(&self) -> &dyn Network {
+        self.network.get().map_or(&NoNetwork, |network| &**network)
+    }
+
+    /// Makes a process that waits for its program. Its mailbox takes messages at once.
+    pub fn spawn(self: &Arc<Self>, request: SpawnRequest) -> Result<Arc<Process>, SpawnError> {
+        let SpawnRequest { label, parent, options, mailbox_limit } = request;
+        let starter = parent.filter(|_| options.await_init).map(|(parent, tag)| Starter { parent, tag });
+        let make = |serial| {
+            let pid = Pid { node: self.node, serial };
+            let mut actor = Actor::new(pid, starter);
+            if let Some((parent, tag)) = parent {
+                if options.link {
+                    actor.add_link(parent);
+                }
+                if options.monitor {
+                    actor.add_watcher(tag, parent);
+                }
+            }
+            let process = Process::new(pid, Arc::downgrade(self), label, actor, mailbox_limit);
+            if parent.is_some_and(|(parent, _)| parent.node != self.node) {
+                process.remote.store(true, Ordering::Relaxed);
+            }
+            Arc::new(process)
+        };
+        let process = self.table.insert(make).ok_or(SpawnError::TooManyActors)?;
+        if let Some(name) = &options.name
+            && let Err(error) = self.register(name, process.pid)
+        {
+            self.table.remove(process.pid.serial);
+            process.close();
+            return Err(match error {
+                RegisterError::Taken(holder) => SpawnError::NameTaken(holder),
+                error => SpawnError::BadModule(error.to_string()),
+            });
+        }
+        Ok(process)
+    }
+
+    /// Gives a spawned process its program, and runs it.
+    pub fn begin(&self, process: &Arc<Process>, program: Box<dyn Program>) {
+        *process.program.lock() = Some(program);
+        process.notify();
+    }
+
+    /// The code of a spawned process could not be had: it ends.
+    pub fn fail(self: &Arc<Self>, process: &Arc<Process>, error: SpawnError) {
+        let starter = process.actor().starter.take();
+        if let Some(Starter { parent, tag }) = starter {
+            self.signal(parent, Signal::Spawned { tag, result: Err(error.clone()) });
+        }
+        self.finish(process, &ExitReason::Error(error.to_string()));
+    }
+
+    /// The process with that pid, if it lives on this node.
+    pub fn get(&self, pid: Pid) -> Option<Arc<Process>> {
+        if pid.node == self.node { self.table.get(pid.serial) } else { None }
+    }
+
+    /// Processes that live on this node.
+    pub fn count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// What `ps` shows.
+    pub fn processes(&self) -> Vec<ProcessInfo> {
+        self.table.all().iter().map(|process| process.info()).collect()
+    }
+
+    /// Every process of this node.
+    pub fn all(&self) -> Vec<Arc<Process>> {
+        self.table.all()
+    }
+
+    // ---- Names ----
+
+    /// Erlang's `register/2`.
+    pub fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
+        let process = self.get(pid).ok_or(RegisterError::NoProc)?;
+        self.registry.register(name, pid)?;
+        process.actor().add_name(name);
+        // It may have ended in between, and released its names before this one was there.
+        if self.get(pid).is_none() {
+            self.registry.release(name, pid);
+            return Err(RegisterError::NoProc);
+        }
+        Ok(())
+    }
+
+    /// Erlang's `unregister/1`; whether there was such a name.
+    pub fn unregister(&self, name: &str) -> bool {
+        let holder = self.registry.unregister(name);
+        if let Some(process) = holder.and_then(|pid| self.get(pid)) {
+            process.actor().remove_name(name);
+        }
+        holder.is_some()
+    }
+
+    /// Erlang's `whereis/1`.
+    pub fn whereis(&self, name: &str) -> Option<Pid> {
+        self.registry.whereis(name)
+    }
+
+    /// Erlang's `registered/0`, with the holders; sorted by name.
+    pub fn registered(&self) -> Vec<(String, Pid)> {
+        self.registry.registered()
+    }
+
+    // ---- Signals ----
+
+    /// Sends a signal to an actor anywhere. One that finds nobody is answered if it asks for
+    /// an answer. Suspends nobody.
+    pub fn signal(self: &Arc<Self>, to: Pid, signal: Signal) -> Sent {
+        if to.node == self.node {
+            match self.table.get(to.serial) {
+                Some(process) => match process.push(signal) {
+                    Pushed::Ok => Sent::Ok,
+                    Pushed::Full => Sent::Congested,
+                    Pushed::Closed(signal) => {
+                        self.bounce(to, signal);
+                        Sent::Ok
+                    }
+                },
+                None => {
+                    self.bounce(to, signal);
+                    Sent::Ok
+                }
+            }
+        } else {
+            self.network().send(to.node, Target::Pid(to), signal)
+        }
+    }
+
+    /// A signal for this node came from another.
+    pub fn deliver(self: &Arc<Self>, to: Target, signal: Signal) -> Sent {
+        let pid = match to {
+            Target::Pid(pid) => Some(pid),
+            Target::Name(name) => self.whereis(&name),
+        };
+        // A watcher on another node has to be told when this process ends, and this process
+        // has to be told when that node does.
+        match pid.filter(|pid| pid.node == self.node) {
+            Some(pid) => {
+                if let Some(process) = self.get(pid) {
+                    process.remote.store(true, Ordering::Relaxed);
+                }
+                self.signal(pid, signal)
+            }
+            None => {
+                self.bounce(Pid { node: self.node, serial: 0 }, signal);
+                Sent::Ok
+            }
+        }
+    }
+
+    /// The connection to that run of a node is down; no signal of it comes any more.
+    pub fn node_down(&self, node: Incarnation) {
+        for process in self.table.all() {
+            if process.remote.load(Ordering::Relaxed) {
+                process.push_node_down(node);
+            }
+        }
+    }
+
+    /// A signal found nobody: tells whoever has to know.
+    fn bounce(self: &Arc<Self>, nobody: Pid, signal: Signal) {
+        match signal {
+            Signal::Request { from, tag, .. } => {
+                self.signal(from, Signal::Response { tag, result: Err(CallError::NoProc) });
+            }
+            Signal::Monitor { from, tag } => {
+                let reason = ExitReason::NoProc;
+                self.signal(from, Signal::Down { tag, pid: nobody, reason });
+            }
+            Signal::Link { from } => {
+                let reason = ExitReason::NoProc;
+                self.signal(from, Signal::Exit { from: nobody, reason, link: true });
+            }
+            // A child whose parent ended before it could know of the link.
+            Signal::Spawned { result: Ok(child), .. } => {
+                let reason = ExitReason::NoProc;
+                self.signal(child, Signal::Exit { from: nobody, reason, link: true });
+            }
+            _ => {}
+        }
+    }
+
+    /// What a message to this destination has to be sent to: a node and a target there.
+    fn resolve(&self, to: &Destination) -> Result<(Incarnation, Target), CallError> {
+        let local = |name: &str| {
+            self.whereis(name).map(|pid| (self.node, Target::Pid(pid))).ok_or(CallError::NoProc)
+        };
+        match to {
+            Destination::Pid(pid) => Ok((pid.node, Target::Pid(*pid))),
+            Destination::Name(name) => local(name),
+            Destination::RemoteName(name, node) if *node == self.name => local(name),
+            Destination::RemoteName(name, node) => {
+                let node = self.network().incarnation_of(node).ok_or(CallError::NoConnection)?;
+                Ok((node, Target::Name(name.clone())))
+            }
+            Destination::Global(name) => {
+                let pid = self.network().whereis(name).ok_or(CallError::NoProc)?;
+                Ok((pid.node, Target::Pid(pid)))
+            }
+        }
+    }
+
+    // ---- What an actor does, on behalf of its code ----
+
+    /// Sends a message from a process, and suspends it if the receiver is overfull.
+    pub fn send_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) {
+        if self.signal(to, signal) == Sent::Congested && to != sender.pid {
+            self.suspend(to);
+        }
+    }
+
+    /// As [`Self::send_from`], to any destination.
+    pub fn send_to(self: &Arc<Self>, sender: &Process, to: &Destination, signal: Signal) {
+        let Ok((node, target)) = self.resolve(to) else { return };
+        match target {
+            Target::Pid(pid) => self.send_from(sender, pid, signal),
+            name => {
+                if self.network().send(node, name, signal) == Sent::Congested {
+                    self.scheduler.while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
+                }
+            }
+        }
+    }
+
+    /// Blocks this thread (and no lane) until `to` has room again, for a bounded time.
+    fn suspend(self: &Arc<Self>, to: Pid) {
+        if to.node != self.node {
+            self.scheduler.while_blocked(self, || self.network().wait_for_room(to.node, SUSPEND_MAX));
+        } else if let Some(process) = self.table.get(to.serial) {
+            let until = Instant::now() + SUSPEND_MAX;
+            self.scheduler.while_blocked(self, || process.wait_for_room(until));
+        }
+    }
+
+    /// Sends a request; exactly one response message follows, unless it is forgotten.
+    pub fn request(
+        self: &Arc<Self>,
+        asker: &Arc<Process>,
+        to: &Destination,
+        body: Bytes,
+        timeout: Option<Duration>,
+    ) -> Ref {
+        let tag = self.make_ref();
+        let resolved = if body.len() > MAX_BODY_BYTES { Err(CallError::TooLarge) } else { self.resolve(to) };
+        let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
+        asker.actor().add_pending(tag, node, timeout);
+        let refuse = |error| self.signal(asker.pid, Signal::Response { tag, result: Err(error) });
+        match resolved {
+            Ok((node, target)) => {
+                let signal = Signal::Request { from: asker.pid, tag, body };
+                let sent = self.send_or_deliver(asker, node, target.clone(), signal);
+                match (sent, target) {
+                    (Sent::NoConnection, _) => {
+                        refuse(CallError::NoConnection);
+                    }
+                    (Sent::Congested, Target::Pid(pid)) if pid != asker.pid => self.suspend(pid),
+                    _ => {}
+                }
+            }
+            Err(error) => {
+                refuse(error);
+            }
+        }
+        tag
+    }
+
+    fn send_or_deliver(
+        self: &Arc<Self>,
+        from: &Process,
+        node: Incarnation,
+        target: Target,
+        signal: Signal,
+    ) -> Sent {
+        if node == self.node {
+            match target {
+                Target::Pid(pid) => self.signal(pid, signal),
+                name => self.deliver(name, signal),
+            }
+        } else {
+            // From now on this process has to hear when that node goes down.
+            from.remote.store(true, Ordering::Release);
+            self.network().send(node, target, signal)
+        }
+    }
+
+    /// Gives up a request.
+    pub fn forget(self: &Arc<Self>, asker: &Process, tag: Ref) {
+        asker.actor().forget(tag);
+    }
+
+    /// Answers a request that the process took.
+    pub fn reply(self: &Arc<Self>, replier: &Process, to: Pid, tag: Ref, body: Bytes) {
+        replier.actor().answered(tag);
+        self.send_from(replier, to, Signal::Response { tag, result: Ok(body) });
+    }
+
+    /// Erlang's `link/1`.
+    pub fn link(self: &Arc<Self>, process: &Process, to: Pid) {
+        if to == process.pid || !process.actor().add_link(to) {
+            return;
+        }
+        let signal = Signal::Link { from: process.pid };
+        if self.send_or_deliver(process, to.node, Target::Pid(to), signal) == Sent::NoConnection {
+            let reason = ExitReason::NoConnection;
+            self.signal(process.pid, Signal::Exit { from: to, reason, link: true });
+        }
+    }
+
+    /// Erlang's `unlink/1`.
+    pub fn unlink(self: &Arc<Self>, process: &Process, to: Pid) {
+        if process.actor().remove_link(to) {
+            self.signal(to, Signal::Unlink { from: process.pid });
+        }
+    }
+
+    /// Erlang's `monitor/2`.
+    pub fn monitor(self: &Arc<Self>, process: &Process, to: &Destination) -> Ref {
+        let tag = self.make_ref();
+        let nobody = Pid { node: self.node, serial: 0 };
+        let (node, target, gone) = match self.resolve(to) {
+            Ok((node, target)) => (node, target, None),
+            Err(CallError::NoConnection) => (self.node, Target::Pid(nobody), Some(ExitReason::NoConnection)),
+            Err(_) => (self.node, Target::Pid(nobody), Some(ExitReason::NoProc)),
+        };
+        let pid = match target {
+            Target::Pid(pid) => Some(pid),
+            Target::Name(_) => None,
+        };
+        process.actor().add_monitor(tag, node, pid);
+        let gone = gone.or_else(|| {
+            let signal = Signal::Monitor { from: process.pid, tag };
+            let sent = self.send_or_deliver(process, node, target, signal);
+            (sent == Sent::NoConnection).then_some(ExitReason::NoConnection)
+        });
+        if let Some(reason) = gone {
+            self.signal(process.pid, Signal::Down { tag, pid: pid.unwrap_or(nobody), reason });
+        }
+        tag
+    }
+
+    /// Erlang's `demonitor/2` with `flush`.
+    pub fn demonitor(self: &Arc<Self>, process: &Process, tag: Ref) {
+        let watched = process.actor().remove_monitor(tag);
+        if let Some((_, Some(pid))) = watched {
+            self.signal(pid, Signal::Demonitor { tag });
+        }
+    }
+
+    /// Erlang's `exit/2`.
+    pub fn exit(self: &Arc<Self>, process: &Process, to: Pid, reason: ExitReason) {
+        self.signal(to, Signal::Exit { from: process.pid, reason, link: false });
+    }
+
+    /// Notes a spawn on behalf of a process, whose `Spawned` signal is to come. `child` is
+    /// known for a spawn on this node.
+    pub fn expect_spawned(
+        &self,
+        process: &Process,
+        tag: Ref,
+        node: Incarnation,
+        child: Option<Pid>,
+        options: &SpawnOptions,
+    ) {
+        if node != self.node {
+            process.remote.store(true, Ordering::Release);
+        }
+        process.actor().add_spawning(tag, node, child, options.link, options.monitor);
+    }
+
+    /// Notes that a child spawned on this node exists, linked or monitored from now on.
+    pub fn adopt(&self, process: &Process, tag: Ref, child: Pid, options: &SpawnOptions) {
+        let mut actor = process.actor();
+        if options.link {
+            actor.add_link(child);
+        }
+        if options.monitor {
+            actor.add_monitor(tag, child.node, Some(child));
+        }
+    }
+
+    /// Notes that a process holds global names or is in groups.
+    pub fn note_cluster_tables(&self, process: &Process) {
+        process.actor().in_cluster_tables = true;
+    }
+
+    /// Starts a timer whose message goes to the process itself, or, with a body, an `info`
+    /// message to somebody.
+    pub fn start_timer(&self, process: &Process, after: Duration, send: Option<(Pid, Bytes)>) -> Ref {
+        let tag = self.make_ref();
+        let action = match send {
+            Some((to, body)) => Action::Send { to, body, tag },
+            None => {
+                process.actor().add_timer();
+                Action::Timer { owner: process.pid, tag }
+            }
+        };
+        self.timers.set(Instant::now() + after, Some(tag), action);
+        tag
+    }
+
+    /// Cancels a timer; whether it was still to fire.
+    pub fn cancel_timer(&self, process: &Process, tag: Ref) -> bool {
+        let cancelled = self.timers.cancel(tag);
+        process.actor().remove_timer(tag);
+        cancelled
+    }
+
+    /// The next message of the process that runs on this thread.
+    pub fn next(&self, process: &Process) -> Option<Message> {
+        let mut actor = process.actor();
+        actor.next().or_else(|| {
+            actor.accept(|queue| process.drain(queue));
+            actor.next()
+        })
+    }
+
+    /// The next message that answers this ref.
+    pub fn next_answering(&self, process: &Process, tag: Ref) -> Option<Message> {
+        let mut actor = process.actor();
+        actor.accept(|queue| process.drain(queue));
+        actor.next_answering(tag)
+    }
+
+    /// Sees to it that a process that waits in the middle of a turn is run by then.
+    pub fn wake_at(&self, process: &Arc<Process>, at: Instant) {
+        if process.actor().arm_for(at) {
+            self.timers.set(at, None, Action::Wake(Arc::downgrade(process)));
+        }
+    }
+
+    // ---- Running ----
+
+    /// Runs a process until its turn is over; whether it wants another at once.
+    pub(super) fn run(self: &Arc<Self>, process: &Arc<Process>) -> bool {
+        process.begin();
+        let mut program = process.program.lock();
+        if let Some(reason) = self.take_in(process) {
+            *program = None;
+            drop(program);
+            self.finish(process, &reason);
+            return false;
+        }
+        // Woken for nothing that concerns its code, or the code is not there yet.
+        let nothing_to_do = match &*program {
+            Some(program) => !program.wants_turn() && process.actor().mailbox_len() == 0,
+            None => true,
+        };
+        if nothing_to_do {
+            self.arm(process);
+            return process.end(false);
+        }
+        let waker = Waker::from(process.clone());
+        let polled = program.as_mut().map(|program| program.run(&waker));
+        match polled {
+            Some(Poll::Ready(Step::Stop(reason))) => {
+                let program = program.take();
+                self.finish(process, &process.take_doom().unwrap_or(reason));
+                drop(program);
+                false
+            }
+            Some(Poll::Ready(step)) => {
+                let wants = program.as_ref().is_some_and(|program| program.wants_turn());
+                drop(program);
+                self.after(process, &step, wants)
+            }
+            Some(Poll::Pending) | None => {
+                drop(program);
+                process.end(false)
+            }
+        }
+    }
+
+    /// Accepts signals; the reason if the process has to end.
+    fn take_in(self: &Arc<Self>, process: &Process) -> Option<ExitReason> {
+        if let Some(reason) = process.take_doom() {
+            return Some(reason);
+        }
+        let mut actor = process.actor();
+        actor.accept(|queue| process.drain(queue));
+        actor.expire();
+        actor.ending()
+    }
+
+    /// A turn is over; whether the process wants another at once.
+    fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
+        let (started, waiting) = {
+            let mut actor = process.actor();
+            let started = if *step == Step::Starting { None } else { actor.starter.take() };
+            actor.settle(step);
+            (started, actor.mailbox_len())
+        };
+        if let Some(Starter { parent, tag }) = started {
+            self.signal(parent, Signal::Spawned { tag, result: Ok(process.pid) });
+        }
+        self.arm(process);
+        process.end(wants || waiting > 0)
+    }
+
+    fn arm(&self, process: &Arc<Process>) {
+        let arm = process.actor().arm();
+        if let Some(at) = arm {
+            self.timers.set(at, None, Action::Wake(Arc::downgrade(process)));
+        }
+    }
+
+    /// A process has ended: answers everybody who waits for it. Once.
+    pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
+        self.table.remove(process.pid.serial);
+        let left = process.close();
+        let (names, signals, starter, in_cluster_tables) = {
+            let mut actor = process.actor();
+            // What came too late to be taken in is answered in order: links and monitors
+            // among it get the true reason.
+            let mut left = Some(left);
+            actor.accept(|queue| *queue = left.take().unwrap_or_default());
+            let names = actor.names().to_vec();
+            (names, actor.farewell(reason), actor.starter.take(), actor.in_cluster_tables)
+        };
+        for name in names {
+            self.registry.release(&name, process.pid);
+        }
+        if in_cluster_tables {
+            self.network().actor_gone(process.pid);
+        }
+        if let Some(Starter { parent, tag }) = starter {
+            let result = Err(SpawnError::InitFailed(reason.clone()));
+            self.signal(parent, Signal::Spawned { tag, result });
+        }
+        for (to, signal) in signals {
+            self.signal(to, signal);
+        }
+        match reason {
+            ExitReason::Normal | ExitReason::Shutdown => {}
+            reason => tracing::warn!(
+                actor = %process.pid.display(0), module = process.label(), %reason, "actor ended"
+            ),
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Which thread runs which process, and when.
+//!
+//! A fixed number of *lanes* (one a core) hold queues of runnable processes; each lane is
+//! driven by one thread at a time. A turn is a plain call that cannot be suspended, so when
+//! one runs long, a watchdog takes the lane away from its thread and gives it to another:
+//! the first thread is *detached*, finishes its turn at low priority, and retires. Nothing
+//! that waited in the lane notices. A turn that has to wait (a sender to an overfull
+//! mailbox) detaches itself. Design after Go's scheduler (G, M, P and sysmon).
+//!
+//! Does not know what a process does.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use wasm_node_protocol::ExitReason;
+
+use super::process::Process;
+use super::runtime::Runtime;
+
+/// How often the watchdog looks, and how long one engine epoch is.
+pub const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// Looks of the watchdog that find the same turn still running before its lane is given to
+/// another thread.
+const TICKS_BEFORE_DETACH: u32 = 2;
+
+/// Threads that may be detached at once. Beyond that, the turn that would have been detached
+/// next ends with a `limit` reason.
+const MAX_DETACHED_THREADS: usize = 256;
+
+/// Processes from its own lane that a thread runs before it looks whether another lane
+/// needs help.
+const FAIRNESS_INTERVAL: u32 = 61;
+
+/// The niceness of a detached thread: it must not compete with the lanes.
+const DETACHED_NICENESS: i32 = 19;
+
+/// In place of a driver's number: the lane has none.
+const NO_DRIVER: u64 = 0;
+
+struct Lane {
+    queue: Mutex<Queue>,
+    /// The thread that drives the lane, by number. A detached thread sees another here.
+    driver: AtomicU64,
+    /// The operating system's id of that thread.
+    driver_tid: AtomicU32,
+    /// Counts turns; odd while one runs.
+    turn: AtomicU64,
+    /// What runs, while the watchdog may want to end it.
+    current: Mutex<Option<Weak<Process>>>,
+    parked: AtomicBool,
+    wake: Condvar,
+    sleep: Mutex<bool>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Woken by the process that ran last here: runs next, while its message is in the cache.
+    next: Option<Arc<Process>>,
+    rest: VecDeque<Arc<Process>>,
+}
+
+/// The scheduler of one node.
+pub(super) struct Scheduler {
+    lanes: Box<[Lane]>,
+    /// Lanes whose thread sleeps.
+    idle: AtomicUsize,
+    /// Where a push from outside goes next.
+    round: AtomicUsize,
+    threads: AtomicU64,
+    detached: AtomicUsize,
+    stopping: AtomicBool,
+    watchdog_sleep: Mutex<bool>,
+    watchdog_wake: Condvar,
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+}
+
+/// Which lane this thread drives, or drove.
+struct Here {
+    scheduler: *const Scheduler,
+    lane: usize,
+    thread: u64,
+    /// The lane's count for the turn that this thread runs.
+    turn: u64,
+}
+
+impl Scheduler {
+    pub(super) fn new(lanes: usize) -> Self {
+        let lane = || Lane {
+            queue: Mutex::default(),
+            driver: AtomicU64::new(0),
+            driver_tid: AtomicU32::new(0),
+            turn: AtomicU64::new(0),
+            current: Mutex::new(None),
+            parked: AtomicBool::new(false),
+            wake: Condvar::new(),
+            sleep: Mutex::new(false),
+        };
+        Self {
+            lanes: (0..lanes.max(1)).map(|_| lane()).collect(),
+            idle: AtomicUsize::new(0),
+            round: AtomicUsize::new(0),
+            threads: AtomicU64::new(0),
+            detached: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            watchdog_sleep: Mutex::new(false),
+            watchdog_wake: Condvar::new(),
+        }
+    }
+
+    /// Starts the lanes' threads and the watchdog. `tick` is called every [`EPOCH_TICK`]
+    /// while anything runs; `enter` once on each new thread, its result kept while it lives.
+    pub(super) fn start(runtime: &Arc<Runtime>, tick: impl Fn() + Send + 'static) -> std::io::Result<()> {
+        (0..runtime.scheduler.lanes.len()).for_each(|lane| start_driver(runtime, lane));
+        let runtime = Arc::downgrade(runtime);
+        std::thread::Builder::new().name("watchdog".into()).spawn(move || watch(&runtime, &tick))?;
+        Ok(())
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.lanes.iter().for_each(Lane::unpark);
+        *self.watchdog_sleep.lock() = false;
+        self.watchdog_wake.notify_all();
+    }
+
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Queues a process; wakes a thread if one sleeps and the work is not just next here.
+    pub(super) fn push(&self, process: Arc<Process>) {
+        match self.own_lane() {
+            Some(lane) => {
+                let displaced = self.lanes[lane].queue.lock().put_next(process);
+                if displaced {
+                    self.wake_one(lane);
+                }
+                // The lane may have been taken away just now, and its new thread be asleep.
+                if self.own_lane() != Some(lane) {
+                    self.lanes[lane].unpark();
+                }
+            }
+            None => {
+                let lane = self.lane_for_outsider();
+                self.lanes[lane].queue.lock().rest.push_back(process);
+                fence(Ordering::SeqCst);
+                if self.lanes[lane].parked.load(Ordering::SeqCst) {
+                    self.lanes[lane].unpark();
+                } else {
+                    self.wake_one(lane);
+                }
+            }
+        }
+    }
+
+    /// Queues a process behind all others of its lane: it had its turn.
+    fn push_back(&self, process: Arc<Process>) {
+        let lane = self.own_lane().unwrap_or_else(|| self.lane_for_outsider());
+        self.lanes[lane].queue.lock().rest.push_back(process);
+        fence(Ordering::SeqCst);
+        if self.own_lane() != Some(lane) && self.lanes[lane].parked.load(Ordering::SeqCst) {
+            self.lanes[lane].unpark();
+        }
+    }
+
+    /// Runs `wait`, which blocks this thread, without holding up this thread's lane.
+    pub(super) fn while_blocked<T>(&self, runtime: &Arc<Runtime>, wait: impl FnOnce() -> T) -> T {
+        if let Some((lane, turn)) = self.own_turn() {
+            self.detach(runtime, lane, turn);
+        }
+        wait()
+    }
+
+    fn lane_for_outsider(&self) -> usize {
+        if self.idle.load(Ordering::Relaxed) > 0
+            && let Some(lane) = self.lanes.iter().position(|l| l.parked.load(Ordering::Relaxed))
+        {
+            return lane;
+        }
+        self.round.fetch_add(1, Ordering::Relaxed) % self.lanes.len()
+    }
+
+    /// The lane that this thread drives at this moment.
+    fn own_lane(&self) -> Option<usize> {
+        HERE.with_borrow(|here| {
+            let here = here.as_ref().filter(|here| std::ptr::eq(here.scheduler, self))?;
+            let drives = self.lanes[here.lane].driver.load(Ordering::Relaxed) == here.thread;
+            drives.then_some(here.lane)
+        })
+    }
+
+    /// The lane and the turn that this thread runs, or was running when it was detached.
+    fn own_turn(&self) -> Option<(usize, u64)> {
+        HERE.with_borrow(|here| {
+            let here = here.as_ref().filter(|here| std::ptr::eq(here.scheduler, self))?;
+            Some((here.lane, here.turn))
+        })
+    }
+
+    /// Wakes the thread of some idle lane, which then looks for work in all.
+    fn wake_one(&self, except: usize) {
+        fence(Ordering::SeqCst);
+        if self.idle.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let parked = |(at, lane): &(usize, &Lane)| *at != except && lane.parked.load(Ordering::SeqCst);
+        if let Some((_, lane)) = self.lanes.iter().enumerate().find(parked) {
+            lane.unpark();
+        }
+    }
+
+    /// Work for the driver of `lane`: its own, or another's.
+    fn find(&self, lane: usize, round: u32) -> Option<Arc<Process>> {
+        if round.is_multiple_of(FAIRNESS_INTERVAL)
+            && let Some(process) = self.steal(lane)
+        {
+            return Some(process);
+        }
+        let own = {
+            let mut queue = self.lanes[lane].queue.lock();
+            // Two that wake each other must not starve the rest of the lane.
+            let rest_first = round.is_multiple_of(FAIRNESS_INTERVAL / 2);
+            if rest_first && let Some(process) = queue.rest.pop_front() {
+                Some(process)
+            } else {
+                queue.next.take().or_else(|| queue.rest.pop_front())
+            }
+        };
+        own.or_else(|| self.steal(lane))
+    }
+
+    fn steal(&self, lane: usize) -> Option<Arc<Process>> {
+        let others = (1..self.lanes.len()).map(|step| (lane + step) % self.lanes.len());
+        for other in others {
+            let Some(mut queue) = self.lanes[other].queue.try_lock() else { continue };
+            if let Some(process) = queue.rest.pop_front() {
+                // Half of what is there moves over, so that thieves do not come for each one.
+                let more = queue.rest.len() / 2;
+                let batch: Vec<_> = queue.rest.drain(..more).collect();
+                drop(queue);
+                if !batch.is_empty() {
+                    self.lanes[lane].queue.lock().rest.extend(batch);
+                }
+                return Some(process);
+            }
+        }
+        None
+    }
+
+    fn any_work(&self) -> bool {
+        self.lanes.iter().any(|lane| {
+            let queue = lane.queue.lock();
+            !queue.rest.is_empty()
+        })
+    }
+
+    /// Gives a lane to a new thread, if that turn still runs there. Its count decides: the
+    /// thread that ends the turn and whoever takes the lane both try to move it on.
+    fn detach(&self, runtime: &Arc<Runtime>, lane: usize, turn: u64) -> bool {
+        let taken = self.lanes[lane].end_turn(turn);
+        if taken {
+            self.detached.fetch_add(1, Ordering::Relaxed);
+            start_driver(runtime, lane);
+        }
+        taken
+    }
+}
+
+impl Queue {
+    /// Whether something else had to give way into the queue, where others can take it.
+    fn put_next(&mut self, process: Arc<Process>) -> bool {
+        match self.next.replace(process) {
+            Some(displaced) => {
+                self.rest.push_back(displaced);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Lane {
+    /// Whether that turn ended by this, and had not been taken away before.
+    fn end_turn(&self, turn: u64) -> bool {
+        self.turn.compare_exchange(turn, turn + 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn unpark(&self) {
+        *self.sleep.lock() = true;
+        self.wake.notify_one();
+    }
+}
+
+/// Gives a lane that has none a new thread. If that fails, the watchdog tries again.
+fn start_driver(runtime: &Arc<Runtime>, at: usize) {
+    let lane = &runtime.scheduler.lanes[at];
+    let thread = runtime.scheduler.threads.fetch_add(1, Ordering::Relaxed) + 1;
+    lane.driver.store(thread, Ordering::Release);
+    let weak = Arc::downgrade(runtime);
+    let life = move || drive(&weak, at, thread);
+    if let Err(error) = std::thread::Builder::new().name(format!("lane-{at}")).spawn(life) {
+        lane.driver.store(NO_DRIVER, Ordering::Release);
+        tracing::error!(%error, "cannot start a worker thread; trying again");
+    }
+}
+
+/// The whole life of a lane's thread.
+fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
+    let Some(strong) = runtime.upgrade() else { return };
+    let _entered = strong.enter_io();
+    let scheduler: &Scheduler = &strong.scheduler;
+    HERE.set(Some(Here { scheduler, lane: at, thread, turn: 0 }));
+    let lane = &scheduler.lanes[at];
+    // SAFETY: no arguments, cannot fail.
+    lane.driver_tid.store(unsafe { libc::gettid() } as u32, Ordering::Relaxed);
+    let mut round: u32 = 0;
+    while !scheduler.stopping.load(Ordering::Relaxed) {
+        round = round.wrapping_add(1);
+        match scheduler.find(at, round) {
+            Some(process) => {
+                *lane.current.lock() = Some(Arc::downgrade(&process));
+                let turn = lane.turn.fetch_add(1, Ordering::AcqRel) + 1;
+                HERE.with_borrow_mut(|here| here.as_mut().map(|here| here.turn = turn));
+                let again = strong.run(&process);
+                let detached = !lane.end_turn(turn);
+                if again {
+                    scheduler.push_back(process);
+                }
+                if detached {
+                    // The lane has another driver; this thread's priority cannot be
+                    // restored without privileges, so it ends.
+                    scheduler.detached.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                }
+            }
+            None => park(scheduler, lane),
+        }
+    }
+}
+
+fn park(scheduler: &Scheduler, lane: &Lane) {
+    lane.parked.store(true, Ordering::SeqCst);
+    scheduler.idle.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    // Whoever pushed before it could see `parked` is seen here.
+    if !scheduler.any_work() && !scheduler.stopping.load(Ordering::SeqCst) {
+        let mut woken = lane.sleep.lock();
+        while !*woken {
+            lane.wake.wait(&mut woken);
+        }
+    }
+    *lane.sleep.lock() = false;
+    lane.parked.store(false, Ordering::SeqCst);
+    scheduler.idle.fetch_sub(1, Ordering::SeqCst);
+    let mut asleep = scheduler.watchdog_sleep.lock();
+    if *asleep {
+        *asleep = false;
+        scheduler.watchdog_wake.notify_one();
+    }
+}
+
+/// The watchdog's whole life: drives the engine's epochs, takes lanes from turns that run
+/// long, and fetches helpers for processes that wait behind one.
+fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
+    let mut seen: Vec<(u64, u32)> = Vec::new();
+    loop {
+        std::thread::sleep(EPOCH_TICK);
+        let Some(runtime) = runtime.upgrade() else { return };
+        let scheduler = &runtime.scheduler;
+        if scheduler.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        tick();
+        seen.resize(scheduler.lanes.len(), (0, 0));
+        for (at, lane) in scheduler.lanes.iter().enumerate() {
+            if lane.driver.load(Ordering::Acquire) == NO_DRIVER {
+                start_driver(&runtime, at);
+            }
+            let turn = lane.turn.load(Ordering::Acquire);
+            let (last, ticks) = &mut seen[at];
+            if turn.is_multiple_of(2) || turn != *last {
+                (*last, *ticks) = (turn, 0);
+                continue;
+            }
+            *ticks += 1;
+            release_next(scheduler, at);
+            if *ticks >= TICKS_BEFORE_DETACH {
+                *ticks = 0;
+                take_lane(&runtime, at, turn);
+            }
+        }
+        let all_idle = scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len();
+        if all_idle && scheduler.detached.load(Ordering::Relaxed) == 0 {
+            let mut asleep = scheduler.watchdog_sleep.lock();
+            if scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len() {
+                *asleep = true;
+                while *asleep && !scheduler.stopping.load(Ordering::Relaxed) {
+                    scheduler.watchdog_wake.wait(&mut asleep);
+                }
+            }
+        }
+    }
+}
+
+/// What was to run next here may run elsewhere, as the turn before it takes its time.
+fn release_next(scheduler: &Scheduler, at: usize) {
+    let mut queue = scheduler.lanes[at].queue.lock();
+    if let Some(next) = queue.next.take() {
+        queue.rest.push_front(next);
+    }
+    let waiting = !queue.rest.is_empty();
+    drop(queue);
+    if waiting {
+        scheduler.wake_one(at);
+    }
+}
+
+fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64) {
+    let scheduler = &runtime.scheduler;
+    let lane = &scheduler.lanes[at];
+    let tid = lane.driver_tid.load(Ordering::Relaxed);
+    let current = lane.current.lock().clone();
+    if lane.turn.load(Ordering::Acquire) != turn {
+        return;
+    }
+    if scheduler.detached.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS {
+        if let Some(process) = current.and_then(|current| current.upgrade()) {
+            process.doom(ExitReason::Limit(format!(
+                "cpu: a turn ran long while {MAX_DETACHED_THREADS} others did"
+            )));
+        }
+        return;
+    }
+    if scheduler.detach(runtime, at, turn) {
+        // SAFETY: changes a scheduling attribute of a thread of this process, nothing else;
+        // if the thread is gone the call fails.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, DETACHED_NICENESS) };
+    }
+}

@@ -1,0 +1,123 @@
+//! The one engine of a node, and the linkers for components that wait and that do not.
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::bindings::wasm_node::actor;
+use super::data::ActorData;
+use super::keyvalue;
+
+/// Linear memory that an actor may use unless its module sets another limit.
+pub const DEFAULT_MEMORY_LIMIT_BYTES: usize = 128 << 20;
+
+/// Address space reserved for each memory, and so the most that any actor can be granted.
+pub const MAX_MEMORY_BYTES: usize = 256 << 20;
+
+/// Linear memories that can exist at once. At [`MAX_MEMORY_BYTES`] each they reserve a fifth
+/// of the address space, and no memory until used.
+const MAX_MEMORIES: u32 = 100_000;
+
+/// Component instances that can exist at once; beyond that an actor ends with a limit.
+const MAX_INSTANCES: u32 = 100_000;
+
+/// Core instances in one component: Python's have 14.
+const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 32;
+
+/// Elements of a table: the largest seen is 7,691 (Python).
+const MAX_TABLE_ELEMENTS: usize = 16_384;
+
+/// Fibers that can exist at once: actors that wait in the middle of a turn.
+const MAX_FIBERS: u32 = 20_000;
+
+/// Stack for wasm in one call.
+const WASM_STACK_BYTES: usize = 512 << 10;
+
+/// Stack of a fiber: wasm's, and the host functions' above it.
+const FIBER_STACK_BYTES: usize = 1 << 20;
+
+/// Memory that a slot keeps between actors, so that the next one starts on warm pages.
+const KEEP_RESIDENT_BYTES: usize = 128 << 10;
+
+/// wasmtime, configured for many small actors.
+#[derive(Clone)]
+pub struct Engine {
+    engine: wasmtime::Engine,
+    plain: Linker<ActorData>,
+    full: Linker<ActorData>,
+}
+
+impl Engine {
+    /// Makes the engine. Fails only if the operating system refuses the address space.
+    pub fn new() -> wasmtime::Result<Self> {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(MAX_INSTANCES)
+            .total_core_instances(MAX_INSTANCES * 4)
+            .total_memories(MAX_MEMORIES)
+            .total_tables(MAX_INSTANCES * 2)
+            .total_stacks(MAX_FIBERS)
+            .max_core_instances_per_component(MAX_CORE_INSTANCES_PER_COMPONENT)
+            .max_component_instance_size(1 << 20)
+            .max_core_instance_size(1 << 20)
+            .max_tables_per_component(8)
+            .max_memories_per_component(2)
+            .table_elements(MAX_TABLE_ELEMENTS)
+            .max_memory_size(MAX_MEMORY_BYTES)
+            .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+            .table_keep_resident(16 << 10)
+            .pagemap_scan(Enabled::Auto)
+            .max_unused_warm_slots(1_000);
+        let mut config = Config::new();
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+            .concurrency_support(false)
+            .epoch_interruption(true)
+            .memory_reservation(MAX_MEMORY_BYTES as u64)
+            .memory_guard_size(64 << 10)
+            .max_wasm_stack(WASM_STACK_BYTES)
+            .async_stack_size(FIBER_STACK_BYTES)
+            .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+        let engine = wasmtime::Engine::new(&config)?;
+        let plain = messaging(&engine)?;
+        let mut full = messaging(&engine)?;
+        actor::blocking::add_to_linker::<_, HasSelf<ActorData>>(&mut full, |data| data)?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut full)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut full)?;
+        keyvalue::add_to_linker(&mut full, ActorData::keyvalue)?;
+        Ok(Self { engine, plain, full })
+    }
+
+    /// wasmtime's own handle.
+    pub fn inner(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    /// Ends the current epoch: what runs longer is asked whether it may go on.
+    pub fn tick(&self) {
+        self.engine.increment_epoch();
+    }
+
+    /// Links components that import nothing that can wait.
+    pub(super) fn plain(&self) -> &Linker<ActorData> {
+        &self.plain
+    }
+
+    /// Links all others.
+    pub(super) fn full(&self) -> &Linker<ActorData> {
+        &self.full
+    }
+}
+
+fn messaging(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<ActorData>> {
+    let mut linker = Linker::new(engine);
+    actor::types::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::process::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::mailbox::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::registry::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::global::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::groups::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::node::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::timer::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::code::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    actor::io::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
+    Ok(linker)
+}

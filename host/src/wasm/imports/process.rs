@@ -1,0 +1,75 @@
+//! `wasm-node:actor/process`.
+
+use wasm_node_protocol::SpawnOptions;
+
+use crate::wasm::bindings::wasm_node::actor::process::{Host, SpawnFlags, SpawnOptions as WitOptions};
+use crate::wasm::bindings::wasm_node::actor::types::{Destination, ExitReason, Pid, Ref, SpawnError};
+use crate::wasm::data::ActorData;
+use crate::wasm::values::destination;
+
+fn options(options: WitOptions) -> SpawnOptions {
+    SpawnOptions {
+        link: options.flags.contains(SpawnFlags::LINK),
+        monitor: options.flags.contains(SpawnFlags::MONITOR),
+        await_init: options.flags.contains(SpawnFlags::AWAIT_INIT),
+        name: options.name,
+    }
+}
+
+impl Host for ActorData {
+    fn self_(&mut self) -> wasmtime::Result<Pid> {
+        Ok(self.process.pid.into())
+    }
+
+    fn spawn(
+        &mut self,
+        module: String,
+        args: Vec<u8>,
+        with: WitOptions,
+    ) -> wasmtime::Result<Result<(Pid, Ref), SpawnError>> {
+        let spawned = self.services.spawn(&self.process, &module, args, options(with));
+        Ok(spawned.map(|(pid, tag)| (pid.into(), tag.into())).map_err(Into::into))
+    }
+
+    fn spawn_on(
+        &mut self,
+        node: String,
+        module: String,
+        args: Vec<u8>,
+        with: WitOptions,
+    ) -> wasmtime::Result<Ref> {
+        Ok(self.services.spawn_on(&self.process, &node, &module, args, options(with)).into())
+    }
+
+    fn link(&mut self, to: Pid) -> wasmtime::Result<()> {
+        self.runtime.link(&self.process, to.into());
+        Ok(())
+    }
+
+    fn unlink(&mut self, to: Pid) -> wasmtime::Result<()> {
+        self.runtime.unlink(&self.process, to.into());
+        Ok(())
+    }
+
+    fn monitor(&mut self, target: Destination) -> wasmtime::Result<Ref> {
+        Ok(self.runtime.monitor(&self.process, &destination(target)).into())
+    }
+
+    fn demonitor(&mut self, monitor: Ref) -> wasmtime::Result<()> {
+        self.runtime.demonitor(&self.process, monitor.into());
+        Ok(())
+    }
+
+    fn exit(&mut self, target: Pid, reason: ExitReason) -> wasmtime::Result<()> {
+        self.runtime.exit(&self.process, target.into(), reason.into());
+        Ok(())
+    }
+
+    fn trap_exit(&mut self, on: bool) -> wasmtime::Result<bool> {
+        Ok(self.process.actor().set_trap_exit(on))
+    }
+
+    fn is_alive(&mut self, target: Pid) -> wasmtime::Result<bool> {
+        Ok(self.runtime.get(target.into()).is_some())
+    }
+}

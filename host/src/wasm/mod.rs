@@ -1,0 +1,24 @@
+//! The narrow waist to wasmtime: components become [`Program`](crate::process::Program)s.
+//!
+//! Owns: the engine and its configuration, linking, the data behind each instance, and the
+//! translation of each interface of `wit/`. Contract: a component that imports nothing that
+//! can wait runs as plain synchronous calls; any other on a fiber; a trap ends one actor.
+//!
+//! Does not decide: which version is current, what a module may do, where actors live. It
+//! asks [`Services`].
+
+mod bindings;
+mod data;
+mod engine;
+mod imports;
+pub mod keyvalue;
+mod program;
+mod services;
+mod values;
+mod version;
+
+pub use data::ActorData;
+pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine};
+pub use program::{WasmProgram, new_http_store};
+pub use services::{Grants, ModuleInfo, NodeSet, Services};
+pub use version::{Flavour, LinkError, ModuleSlot, UpgradeReport, Version};

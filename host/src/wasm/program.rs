@@ -1,0 +1,326 @@
+//! One actor's code: an instance between turns, in a turn, or moving to a new version.
+//!
+//! The move (DESIGN section 4): `save` in the old instance, `init(restored)` in one of the
+//! new version. The old one is dropped only when the new one has accepted, so a refusal
+//! costs nothing. Mailbox, links, monitors and pid belong to the process and never notice.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use wasm_node_protocol::{Digest, ExitReason};
+use wasmtime::component::TypedFunc;
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use super::bindings::wasm_node::actor::types as wit;
+use super::data::ActorData;
+use super::services::Services;
+use super::version::{Flavour, ModuleSlot, UpgradeReport, Version};
+use crate::process::{Process, Program, Runtime, Step, TURN_BUDGET_MESSAGES};
+use crate::store::Store as KeyvalueStore;
+
+/// Bytes of a trap's text that go into the exit reason; the rest is cut.
+const MAX_TRAP_TEXT_BYTES: usize = 4 << 10;
+
+/// An actor's code, as a process runs it.
+pub struct WasmProgram {
+    home: Home,
+    slot: Arc<ModuleSlot>,
+    /// The slot's generation that was looked at last.
+    seen: u64,
+    /// A new version was there, but the actor was busy: asked again after the next turn.
+    upgrade_waits: bool,
+    phase: Phase,
+}
+
+/// What every instance of an actor needs, whatever its version.
+#[derive(Clone)]
+struct Home {
+    process: Arc<Process>,
+    runtime: Arc<Runtime>,
+    services: Arc<dyn Services>,
+    keyvalue: KeyvalueStore,
+}
+
+enum Phase {
+    /// Not begun.
+    Fresh(Vec<u8>),
+    /// Between turns.
+    Ready(Box<Instance>),
+    /// In a turn, in `init`, or in a move to another version, and waiting.
+    Waiting(Pin<Box<dyn Future<Output = Done> + Send>>),
+    /// Ended.
+    Over,
+}
+
+/// What comes out of a wait.
+struct Done {
+    instance: Option<Box<Instance>>,
+    result: Result<Step, ExitReason>,
+    /// Of a move to another version only.
+    upgraded: Option<Upgrade>,
+}
+
+enum Upgrade {
+    Done,
+    Busy,
+}
+
+struct Instance {
+    store: Store<ActorData>,
+    turn: TypedFunc<(), (wit::Outcome,)>,
+    save: TypedFunc<(), (Result<Vec<u8>, wit::SaveError>,)>,
+}
+
+impl WasmProgram {
+    /// The code of an actor that has not begun. It runs the slot's version at that moment.
+    pub fn new(
+        process: Arc<Process>,
+        runtime: Arc<Runtime>,
+        services: Arc<dyn Services>,
+        keyvalue: KeyvalueStore,
+        slot: Arc<ModuleSlot>,
+        args: Vec<u8>,
+    ) -> Self {
+        slot.actor_began();
+        let home = Home { process, runtime, services, keyvalue };
+        Self { home, slot, seen: 0, upgrade_waits: false, phase: Phase::Fresh(args) }
+    }
+
+    fn wait(&mut self, mut future: Pin<Box<dyn Future<Output = Done> + Send>>, waker: &Waker) -> Poll<Step> {
+        match future.as_mut().poll(&mut Context::from_waker(waker)) {
+            Poll::Pending => {
+                self.phase = Phase::Waiting(future);
+                Poll::Pending
+            }
+            Poll::Ready(Done { instance, result, upgraded }) => {
+                self.phase = instance.map_or(Phase::Over, Phase::Ready);
+                match upgraded {
+                    Some(Upgrade::Done) => self.upgrade_waits = false,
+                    Some(Upgrade::Busy) => self.upgrade_waits = true,
+                    None => {}
+                }
+                Poll::Ready(result.unwrap_or_else(Step::Stop))
+            }
+        }
+    }
+}
+
+impl Program for WasmProgram {
+    fn run(&mut self, waker: &Waker) -> Poll<Step> {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Fresh(args) => {
+                self.seen = self.slot.generation();
+                let (home, version) = (self.home.clone(), self.slot.current());
+                let first = async move {
+                    match Instance::start(&home, version, wit::Start::Fresh(args)).await {
+                        Ok((instance, step)) => {
+                            Done { instance: Some(instance), result: Ok(step), upgraded: None }
+                        }
+                        Err(reason) => Done { instance: None, result: Err(reason), upgraded: None },
+                    }
+                };
+                self.wait(Box::pin(first), waker)
+            }
+            Phase::Ready(instance) if self.upgrade_waits || self.slot.generation() != self.seen => {
+                self.seen = self.slot.generation();
+                let (home, version) = (self.home.clone(), self.slot.current());
+                self.wait(Box::pin(upgrade_then_turn(home, instance, version)), waker)
+            }
+            Phase::Ready(mut instance) if instance.flavour() == Flavour::Plain => {
+                let result = instance.turn();
+                self.phase = Phase::Ready(instance);
+                Poll::Ready(result.unwrap_or_else(Step::Stop))
+            }
+            Phase::Ready(mut instance) => {
+                let turn = async move {
+                    let result = instance.turn_on_fiber().await;
+                    Done { instance: Some(instance), result, upgraded: None }
+                };
+                self.wait(Box::pin(turn), waker)
+            }
+            Phase::Waiting(future) => self.wait(future, waker),
+            Phase::Over => Poll::Ready(Step::Stop(ExitReason::Normal)),
+        }
+    }
+
+    fn wants_turn(&self) -> bool {
+        match &self.phase {
+            Phase::Fresh(_) | Phase::Waiting(_) => true,
+            Phase::Ready(_) => self.slot.generation() != self.seen,
+            Phase::Over => false,
+        }
+    }
+}
+
+impl Drop for WasmProgram {
+    fn drop(&mut self) {
+        self.slot.actor_ended();
+    }
+}
+
+impl Instance {
+    /// Instantiates a version and lets it begin.
+    async fn start(
+        home: &Home,
+        version: Arc<Version>,
+        start: wit::Start,
+    ) -> Result<(Box<Self>, Step), ExitReason> {
+        let Home { process, runtime, services, keyvalue } = home.clone();
+        let plain = version.flavour() == Flavour::Plain;
+        let engine = version.pre().engine().clone();
+        let data = ActorData::new(process, runtime, services, version.clone(), keyvalue);
+        let mut store = data.into_store(&engine);
+        let exports = version.exports().ok_or_else(|| {
+            ExitReason::Error(format!("module {} answers HTTP requests, it is no actor", version.name()))
+        })?;
+        let begun = async {
+            let instance = if plain {
+                version.pre().instantiate(&mut store)?
+            } else {
+                version.pre().instantiate_async(&mut store).await?
+            };
+            let init = instance.get_typed_func::<(wit::Start,), (Result<wit::Outcome, wit::ExitReason>,)>(
+                &mut store,
+                exports.init,
+            )?;
+            let turn = instance.get_typed_func(&mut store, exports.turn)?;
+            let save = instance.get_typed_func(&mut store, exports.save)?;
+            let (outcome,) = if plain {
+                init.call(&mut store, (start,))?
+            } else {
+                init.call_async(&mut store, (start,)).await?
+            };
+            wasmtime::Result::Ok((turn, save, outcome))
+        };
+        match begun.await {
+            Ok((turn, save, Ok(outcome))) => Ok((Box::new(Self { store, turn, save }), outcome.into())),
+            Ok((_, _, Err(reason))) => Err(reason.into()),
+            Err(error) => Err(reason_of(&error, store.data_mut())),
+        }
+    }
+
+    fn flavour(&self) -> Flavour {
+        self.store.data().version.flavour()
+    }
+
+    fn prepare(&mut self) {
+        self.store.data_mut().budget = TURN_BUDGET_MESSAGES;
+        self.store.set_epoch_deadline(1);
+    }
+
+    fn turn(&mut self) -> Result<Step, ExitReason> {
+        self.prepare();
+        match self.turn.call(&mut self.store, ()) {
+            Ok((outcome,)) => Ok(outcome.into()),
+            Err(error) => Err(reason_of(&error, self.store.data_mut())),
+        }
+    }
+
+    async fn turn_on_fiber(&mut self) -> Result<Step, ExitReason> {
+        self.prepare();
+        match self.turn.call_async(&mut self.store, ()).await {
+            Ok((outcome,)) => Ok(outcome.into()),
+            Err(error) => Err(reason_of(&error, self.store.data_mut())),
+        }
+    }
+
+    async fn save(&mut self) -> Result<Result<Vec<u8>, wit::SaveError>, ExitReason> {
+        self.prepare();
+        let saved = match self.flavour() {
+            Flavour::Plain => self.save.call(&mut self.store, ()),
+            _ => self.save.call_async(&mut self.store, ()).await,
+        };
+        saved.map(|(saved,)| saved).map_err(|error| reason_of(&error, self.store.data_mut()))
+    }
+
+    async fn any_turn(&mut self) -> Result<Step, ExitReason> {
+        match self.flavour() {
+            Flavour::Plain => self.turn(),
+            _ => self.turn_on_fiber().await,
+        }
+    }
+}
+
+/// Moves an actor to another version if both agree, then runs a turn, in the old version or
+/// in the new one: what woke the actor may be a message.
+async fn upgrade_then_turn(home: Home, mut old: Box<Instance>, version: Arc<Version>) -> Done {
+    let (from, to) = (old.store.data().version.digest(), version.digest());
+    if from == to {
+        let result = old.any_turn().await;
+        return Done { instance: Some(old), result, upgraded: Some(Upgrade::Done) };
+    }
+    let saved = match old.save().await {
+        Ok(Ok(saved)) => saved,
+        Ok(Err(wit::SaveError::Busy)) => {
+            let result = old.any_turn().await;
+            return Done { instance: Some(old), result, upgraded: Some(Upgrade::Busy) };
+        }
+        Ok(Err(wit::SaveError::Refused(why))) => {
+            report(&home, from, to, Err(format!("the running version cannot be saved: {why}")));
+            let result = old.any_turn().await;
+            return Done { instance: Some(old), result, upgraded: Some(Upgrade::Done) };
+        }
+        Err(reason) => return Done { instance: None, result: Err(reason), upgraded: None },
+    };
+    match Instance::start(&home, version, wit::Start::Restored(saved)).await {
+        Ok((mut new, Step::Wait | Step::Starting)) => {
+            report(&home, from, to, Ok(()));
+            drop(old);
+            let result = new.any_turn().await;
+            Done { instance: Some(new), result, upgraded: Some(Upgrade::Done) }
+        }
+        Ok((new, step)) => {
+            report(&home, from, to, Ok(()));
+            Done { instance: Some(new), result: Ok(step), upgraded: Some(Upgrade::Done) }
+        }
+        Err(reason) => {
+            report(&home, from, to, Err(format!("the new version refused the state: {reason}")));
+            let result = old.any_turn().await;
+            Done { instance: Some(old), result, upgraded: Some(Upgrade::Done) }
+        }
+    }
+}
+
+fn report(home: &Home, from: Digest, to: Digest, result: Result<(), String>) {
+    let (actor, module) = (home.process.pid, home.process.label().to_owned());
+    home.services.upgraded(UpgradeReport { actor, module, from, to, result });
+}
+
+/// Why wasm stopped, as an exit reason.
+fn reason_of(error: &wasmtime::Error, data: &mut ActorData) -> ExitReason {
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return match exit.0 {
+            0 => ExitReason::Normal,
+            code => ExitReason::Error(format!("exit code {code}")),
+        };
+    }
+    if let Some(limit) = data.refused() {
+        return ExitReason::Limit(limit);
+    }
+    let mut text = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => format!("{:#}", error.root_cause()),
+    };
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        text = format!("{text}\n{backtrace}");
+    }
+    if text.len() > MAX_TRAP_TEXT_BYTES {
+        let cut = (0..=MAX_TRAP_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+    }
+    ExitReason::Trap(text)
+}
+
+/// A store for one HTTP request's instance, run by `process`.
+pub fn new_http_store(
+    process: Arc<Process>,
+    runtime: Arc<Runtime>,
+    services: Arc<dyn Services>,
+    keyvalue: KeyvalueStore,
+    version: Arc<Version>,
+) -> Store<ActorData> {
+    let engine = version.pre().engine().clone();
+    ActorData::new(process, runtime, services, version, keyvalue).into_store(&engine)
+}

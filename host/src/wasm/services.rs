@@ -1,0 +1,92 @@
+//! What actors' imports ask of the node beyond their own process.
+
+use std::sync::Arc;
+
+use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
+
+use super::version::{UpgradeReport, Version};
+use crate::process::Process;
+use crate::store::BucketGrants;
+
+/// What a module may do beyond messaging.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// The buckets of `wasi:keyvalue` that it may open.
+    pub buckets: BucketGrants,
+    /// Most bytes of linear memory; `None` for the default.
+    pub memory_limit_bytes: Option<usize>,
+    /// Most messages in the mailbox; `None` for the default.
+    pub mailbox_limit: Option<usize>,
+}
+
+/// A set of nodes, as `node.nodes` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeSet {
+    /// Those of one kind.
+    Of(NodeKind),
+    /// All.
+    All,
+}
+
+/// A module on this node, at its current version.
+#[derive(Clone, Debug)]
+pub struct ModuleInfo {
+    /// Its name.
+    pub name: String,
+    /// Of the current version, in hex.
+    pub digest: String,
+    /// How many actors of the module live here.
+    pub actors: u32,
+}
+
+/// The node, as its actors see it. Nothing here waits; what takes time is answered by a
+/// signal with the ref.
+pub trait Services: Send + Sync {
+    /// Starts an actor on this node.
+    fn spawn(
+        &self,
+        parent: &Arc<Process>,
+        module: &str,
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) -> Result<(Pid, Ref), SpawnError>;
+    /// Starts an actor on a node; answered by `Spawned`.
+    fn spawn_on(
+        &self,
+        parent: &Arc<Process>,
+        node: &str,
+        module: &str,
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) -> Ref;
+    /// Claims a global name; answered by `Registered`.
+    fn global_register(&self, asker: &Arc<Process>, name: &str, actor: Pid) -> Ref;
+    /// Gives up a global name.
+    fn global_unregister(&self, name: &str) -> bool;
+    /// Who holds a global name.
+    fn global_whereis(&self, name: &str) -> Option<Pid>;
+    /// All global names known here.
+    fn global_registered(&self) -> Vec<String>;
+    /// Adds the actor to a group.
+    fn join(&self, actor: &Process, group: &str);
+    /// Takes the actor out of a group; whether it was in.
+    fn leave(&self, actor: &Process, group: &str) -> bool;
+    /// The members of a group on all nodes, or on this one.
+    fn members(&self, group: &str, local: bool) -> Vec<Pid>;
+    /// The nodes connected to this one, sorted.
+    fn nodes(&self, which: NodeSet) -> Vec<String>;
+    /// The name of a pid's node.
+    fn node_of(&self, actor: Pid) -> Option<String>;
+    /// Connects to a node; answered by `Connected`.
+    fn connect(&self, asker: &Arc<Process>, node: &str) -> Ref;
+    /// Cuts the connection to a node; whether there was one.
+    fn disconnect(&self, node: &str) -> bool;
+    /// Whether the actor gets `NodeUp` and `NodeDown` from now on.
+    fn monitor_nodes(&self, actor: Pid, on: bool);
+    /// The current version of each module.
+    fn modules(&self) -> Vec<ModuleInfo>;
+    /// How the move of an actor to a new version went.
+    fn upgraded(&self, report: UpgradeReport);
+    /// Text that an actor prints, for people.
+    fn print(&self, actor: Pid, version: &Version, text: &[u8], error: bool);
+}

@@ -1,0 +1,177 @@
+//! The contract's types to the protocol's and back. No decisions.
+
+use bytes::Bytes;
+use wasm_node_protocol as protocol;
+use wasm_node_protocol::{Incarnation, NodeKind};
+
+use super::bindings::wasm_node::actor::types as wit;
+use crate::process::{Message, Step};
+
+impl From<protocol::Pid> for wit::Pid {
+    fn from(pid: protocol::Pid) -> Self {
+        Self { node: pid.node.0, serial: pid.serial }
+    }
+}
+
+impl From<wit::Pid> for protocol::Pid {
+    fn from(pid: wit::Pid) -> Self {
+        Self { node: Incarnation(pid.node), serial: pid.serial }
+    }
+}
+
+impl From<protocol::Ref> for wit::Ref {
+    fn from(tag: protocol::Ref) -> Self {
+        Self { node: tag.node.0, serial: tag.serial }
+    }
+}
+
+impl From<wit::Ref> for protocol::Ref {
+    fn from(tag: wit::Ref) -> Self {
+        Self { node: Incarnation(tag.node), serial: tag.serial }
+    }
+}
+
+impl From<protocol::ExitReason> for wit::ExitReason {
+    fn from(reason: protocol::ExitReason) -> Self {
+        use protocol::ExitReason as Reason;
+        match reason {
+            Reason::Normal => Self::Normal,
+            Reason::Shutdown => Self::Shutdown,
+            Reason::Kill => Self::Kill,
+            Reason::Killed => Self::Killed,
+            Reason::NoProc => Self::Noproc,
+            Reason::NoConnection => Self::Noconnection,
+            Reason::AlreadyStarted(pid) => Self::AlreadyStarted(pid.into()),
+            Reason::Trap(text) => Self::Trap(text),
+            Reason::Limit(text) => Self::Limit(text),
+            Reason::Error(text) => Self::Error(text),
+            Reason::Custom(data) => Self::Custom(data.into()),
+        }
+    }
+}
+
+impl From<wit::ExitReason> for protocol::ExitReason {
+    fn from(reason: wit::ExitReason) -> Self {
+        use wit::ExitReason as Reason;
+        match reason {
+            Reason::Normal => Self::Normal,
+            Reason::Shutdown => Self::Shutdown,
+            Reason::Kill => Self::Kill,
+            Reason::Killed => Self::Killed,
+            Reason::Noproc => Self::NoProc,
+            Reason::Noconnection => Self::NoConnection,
+            Reason::AlreadyStarted(pid) => Self::AlreadyStarted(pid.into()),
+            Reason::Trap(text) => Self::Trap(text),
+            Reason::Limit(text) => Self::Limit(text),
+            Reason::Error(text) => Self::Error(text),
+            Reason::Custom(data) => Self::Custom(data.into()),
+        }
+    }
+}
+
+impl From<protocol::CallError> for wit::CallError {
+    fn from(error: protocol::CallError) -> Self {
+        use protocol::CallError as Error;
+        match error {
+            Error::Timeout => Self::Timeout,
+            Error::NoProc => Self::Noproc,
+            Error::NoConnection => Self::Noconnection,
+            Error::Exit(reason) => Self::Exit(reason.into()),
+            Error::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl From<protocol::SpawnError> for wit::SpawnError {
+    fn from(error: protocol::SpawnError) -> Self {
+        use protocol::SpawnError as Error;
+        match error {
+            Error::NoSuchModule(name) => Self::NoSuchModule(name),
+            Error::BadModule(text) => Self::BadModule(text),
+            Error::TooManyActors => Self::TooManyActors,
+            Error::NoConnection => Self::Noconnection,
+            Error::NameTaken(pid) => Self::NameTaken(pid.into()),
+            Error::InitFailed(reason) => Self::InitFailed(reason.into()),
+        }
+    }
+}
+
+impl From<protocol::RegisterError> for wit::RegisterError {
+    fn from(error: protocol::RegisterError) -> Self {
+        use protocol::RegisterError as Error;
+        match error {
+            Error::Taken(pid) => Self::Taken(pid.into()),
+            Error::BadName(text) => Self::BadName(text),
+            Error::NoProc => Self::Noproc,
+            Error::Timeout => Self::Timeout,
+        }
+    }
+}
+
+impl From<protocol::NodeEvent> for wit::NodeEvent {
+    fn from(event: protocol::NodeEvent) -> Self {
+        let kind = match event.kind {
+            NodeKind::Visible => wit::NodeKind::Visible,
+            NodeKind::Hidden => wit::NodeKind::Hidden,
+        };
+        Self { node: event.node.to_string(), kind, reason: event.reason }
+    }
+}
+
+/// A destination as the guest wrote it. A node's name that is none is no node: nothing is
+/// there, as with any name nobody has.
+pub(super) fn destination(to: wit::Destination) -> protocol::Destination {
+    use wit::Destination as To;
+    match to {
+        To::Pid(pid) => protocol::Destination::Pid(pid.into()),
+        To::Name(name) => protocol::Destination::Name(name),
+        To::RemoteName((name, node)) => match node.parse() {
+            Ok(node) => protocol::Destination::RemoteName(name, node),
+            Err(_) => protocol::Destination::Name(String::new()),
+        },
+        To::Global(name) => protocol::Destination::Global(name),
+    }
+}
+
+impl From<Message> for wit::Message {
+    fn from(message: Message) -> Self {
+        fn call(result: Result<Bytes, protocol::CallError>) -> Result<Vec<u8>, wit::CallError> {
+            result.map(Vec::from).map_err(Into::into)
+        }
+        match message {
+            Message::Info(body) => Self::Info(body.into()),
+            Message::Cast(body) => Self::Cast(body.into()),
+            Message::Request { from, tag, body } => {
+                Self::Request((wit::ReplyTo { pid: from.into(), tag: tag.into() }, body.into()))
+            }
+            Message::Response { tag, result } => Self::Response((tag.into(), call(result))),
+            Message::Down { tag, pid, reason } => {
+                Self::Down((tag.into(), pid.into(), reason.into()))
+            }
+            Message::Exit { from, reason } => Self::Exit((from.into(), reason.into())),
+            Message::Timer { tag } => Self::Timer(tag.into()),
+            Message::Timeout => Self::Timeout,
+            Message::Spawned { tag, result } => {
+                Self::Spawned((tag.into(), result.map(Into::into).map_err(Into::into)))
+            }
+            Message::Registered { tag, result } => {
+                Self::Registered((tag.into(), result.map_err(Into::into)))
+            }
+            Message::Connected { tag, result } => Self::Connected((tag.into(), result)),
+            Message::NameConflict { name, holder } => Self::NameConflict((name, holder.into())),
+            Message::NodeUp(event) => Self::NodeUp(event.into()),
+            Message::NodeDown(event) => Self::NodeDown(event.into()),
+        }
+    }
+}
+
+impl From<wit::Outcome> for Step {
+    fn from(outcome: wit::Outcome) -> Self {
+        match outcome {
+            wit::Outcome::Starting => Self::Starting,
+            wit::Outcome::Wait | wit::Outcome::Hibernate => Self::Wait,
+            wit::Outcome::WaitFor(ms) => Self::WaitFor(ms),
+            wit::Outcome::Stop(reason) => Self::Stop(reason.into()),
+        }
+    }
+}
