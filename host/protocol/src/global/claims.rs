@@ -348,10 +348,11 @@ impl Global {
         let mut orphaned = Vec::new();
         for (number, claim) in &mut self.claims.by_number {
             match &mut claim.stage {
-                Stage::Gathering { waits_for }
-                    if waits_for.remove(node) && waits_for.is_empty() =>
-                {
-                    complete.push(*number);
+                Stage::Gathering { waits_for } => {
+                    let waited = waits_for.remove(node);
+                    if waited && waits_for.is_empty() {
+                        complete.push(*number);
+                    }
                 }
                 Stage::Queued { arbiter } if arbiter == node => {
                     orphaned.push((*number, claim.name.clone()));
