@@ -213,7 +213,8 @@ pub enum Info {
     NodeUp(NodeEvent),
     /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes).
     NodeDown(NodeEvent),
-    /// The answer to a spawn whose future was dropped.
+    /// The answer to [`begin_start`](crate::process::begin_start), or to a spawn whose future was
+    /// dropped.
     Spawned(Ref, Result<Pid, SpawnError>),
     /// The answer to a registration whose future was dropped.
     Registered(Ref, Result<(), RegisterError>),

@@ -90,6 +90,17 @@ pub async fn start(
     spawned(tag, options).await
 }
 
+/// As [`start`] without waiting: [`Info::Spawned`](crate::Info::Spawned) with the ref returned
+/// comes when its `init` has ended, to the handler. The ref is the monitor too, if the options
+/// ask for one.
+pub fn begin_start(
+    module: &str,
+    args: &[u8],
+    options: &SpawnOptions,
+) -> Result<(Pid, Ref), SpawnError> {
+    process::spawn(module, args, &options.to_wit(true))
+}
+
 /// Starts an actor on a node, which gets the code from this one if it lacks it. With
 /// `await_init`, waits until its `init` has finished.
 pub async fn spawn_on(

@@ -260,7 +260,7 @@ impl<S: GenServer> Starting<S> {
 
 /// Puts a name where it belongs: a local one into the options, a global one into the
 /// arguments, for the new server's SDK to register.
-pub(crate) fn named_args(name: Option<Name>, options: &mut SpawnOptions, args: Vec<u8>) -> Vec<u8> {
+pub fn named_args(name: Option<Name>, options: &mut SpawnOptions, args: Vec<u8>) -> Vec<u8> {
     match name {
         None => snapshot::seal_args(None, args),
         Some(Name::Local(name)) => {

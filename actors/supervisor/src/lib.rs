@@ -1,1 +1,125 @@
-//! To come.
+//! The module `supervisor`: an actor that starts others, ends them in order, and starts them
+//! again when they fail. What it does is decided in [`machine`]; this shell carries it out.
+//!
+//! Its argument is postcard of a [`SupervisorSpec`]; calls are
+//! [`wasm_node_sdk::supervisor::Call`]. It links itself to its children and traps exits: an
+//! exit signal of anyone else ends it, its children first.
+
+pub mod machine;
+
+use machine::{Machine, World};
+use serde::{Deserialize, Serialize};
+use wasm_node_sdk::process::{self, SpawnOptions};
+use wasm_node_sdk::supervisor::spec::{ChildSpec, SupervisorSpec};
+use wasm_node_sdk::supervisor::{Call, Reply};
+use wasm_node_sdk::{
+    CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, Pid, Ref, SpawnError,
+    task, time,
+};
+
+/// The supervisor's state.
+#[derive(Serialize, Deserialize)]
+pub struct Supervisor(Machine<Caller<Reply>>);
+
+struct Host;
+
+impl World<Caller<Reply>> for Host {
+    fn spawn(&mut self, child: &ChildSpec) -> Result<(Pid, Ref), SpawnError> {
+        let mut options = SpawnOptions::new().link();
+        let args = wasm_node_sdk::server_ref::named_args(
+            child.name.clone(),
+            &mut options,
+            child.args.clone(),
+        );
+        process::begin_start(&child.module, &args, &options)
+    }
+
+    fn exit(&mut self, pid: Pid, reason: ExitReason) {
+        process::exit(pid, reason);
+    }
+
+    fn start_timer(&mut self, after_ms: u32) -> Ref {
+        time::start_timer(std::time::Duration::from_millis(after_ms.into()))
+    }
+
+    fn cancel_timer(&mut self, timer: Ref) {
+        time::cancel_timer(timer);
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        time::now() / 1_000_000
+    }
+
+    fn reply(&mut self, to: Caller<Reply>, reply: Reply) {
+        to.reply(&reply);
+    }
+
+    fn report(&mut self, words: &str) {
+        wasm_node_sdk::eprintln!("supervisor {}: {words}", wasm_node_sdk::self_pid());
+    }
+}
+
+impl Supervisor {
+    fn next(&self) -> Next {
+        self.0
+            .finished()
+            .map_or(Next::Wait, |reason| Next::Stop(reason.clone()))
+    }
+}
+
+impl GenServer for Supervisor {
+    const MODULE: &'static str = wasm_node_sdk::supervisor::MODULE;
+    type Args = SupervisorSpec;
+    type Call = Call;
+    type Reply = Reply;
+    type Cast = ();
+
+    async fn init(spec: SupervisorSpec) -> Init<Self> {
+        wasm_node_sdk::trap_exit(true);
+        let mut machine = match Machine::new(spec) {
+            Ok(machine) => machine,
+            Err(words) => return Init::Stop(ExitReason::Error(words)),
+        };
+        machine.begin(&mut Host);
+        // Calls wait in the mailbox until all children are there.
+        while machine.is_starting() || machine.is_stopping() {
+            if let Some(reason) = machine.finished() {
+                return Init::Stop(reason.clone());
+            }
+            let concerns_children = |message: &Message| {
+                matches!(
+                    message,
+                    Message::Spawned(_) | Message::Exit(_) | Message::Timer(_)
+                )
+            };
+            match task::receive_match(concerns_children).await {
+                Message::Spawned((tag, result)) => machine.spawned(&mut Host, tag, result),
+                Message::Exit((pid, reason)) => machine.exited(&mut Host, pid, reason),
+                Message::Timer(tag) => machine.timer(&mut Host, tag),
+                _ => {}
+            }
+        }
+        Init::Ok(Self(machine))
+    }
+
+    async fn handle_call(&mut self, call: Call, from: Caller<Reply>) -> CallReturn<Reply> {
+        match call {
+            Call::StartChild(child) => self.0.start_child(&mut Host, child, from),
+            Call::TerminateChild(id) => self.0.terminate_child(&mut Host, &id, from),
+            Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
+        }
+        CallReturn::NoReplyThen(self.next())
+    }
+
+    async fn handle_info(&mut self, info: Info) -> Next {
+        match info {
+            Info::Spawned(tag, result) => self.0.spawned(&mut Host, tag, result),
+            Info::Exit { pid, reason } => self.0.exited(&mut Host, pid, reason),
+            Info::Timer(tag) => self.0.timer(&mut Host, tag),
+            _ => {}
+        }
+        self.next()
+    }
+}
+
+wasm_node_sdk::export_gen_server!(Supervisor);

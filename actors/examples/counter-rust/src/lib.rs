@@ -38,9 +38,9 @@ impl Command {
             ("get", "") => Ok(Self::Get),
             ("downs", "") => Ok(Self::Downs),
             ("pid", "") => Ok(Self::OwnPid),
-            ("watch", pid) => {
-                Pid::from_hex(pid).map(Self::Watch).ok_or_else(|| format!("{pid:?} is no pid"))
-            }
+            ("watch", pid) => Pid::from_hex(pid)
+                .map(Self::Watch)
+                .ok_or_else(|| format!("{pid:?} is no pid")),
             ("call", rest) => {
                 let mut words = rest.splitn(3, ' ');
                 let to = match (words.next(), words.next()) {
@@ -98,8 +98,10 @@ impl GenServer for Counter {
                 wasm_node_sdk::monitor(pid);
                 "ok".into()
             }
-            Ok(Command::Call(to, command)) => {
-                ServerRef::<Counter>::at(to).call(Ok(*command)).await.unwrap_or_else(|error| {
+            Ok(Command::Call(to, command)) => ServerRef::<Counter>::at(to)
+                .call(Ok(*command))
+                .await
+                .unwrap_or_else(|error| {
                     let word = match error {
                         CallError::Timeout => "timeout",
                         CallError::Noproc => "noproc",
@@ -108,8 +110,7 @@ impl GenServer for Counter {
                         CallError::TooLarge => "too-large",
                     };
                     format!("error: {word}")
-                })
-            }
+                }),
             Err(words) => format!("error: {words}"),
         })
     }
@@ -135,7 +136,10 @@ impl GenServer for Counter {
         let parts = text.split_once(' ');
         parts
             .and_then(|(count, downs)| {
-                Some(Self { count: count.parse().ok()?, downs: downs.parse().ok()? })
+                Some(Self {
+                    count: count.parse().ok()?,
+                    downs: downs.parse().ok()?,
+                })
             })
             .ok_or_else(|| format!("{text:?} is no saved counter"))
     }
@@ -150,7 +154,10 @@ impl GenServer for Counter {
         text(bytes)?.parse().map_err(|error| format!("{error}"))
     }
     fn encode_call(call: &Self::Call) -> Vec<u8> {
-        call.as_ref().map(Command::text).unwrap_or_default().into_bytes()
+        call.as_ref()
+            .map(Command::text)
+            .unwrap_or_default()
+            .into_bytes()
     }
     fn decode_call(bytes: &[u8]) -> Result<Self::Call, String> {
         Ok(text(bytes).and_then(Command::parse))
@@ -162,7 +169,9 @@ impl GenServer for Counter {
         Ok(text(bytes)?.to_owned())
     }
     fn encode_cast(n: &Option<i64>) -> Vec<u8> {
-        n.map(|n| format!("add {n}")).unwrap_or_default().into_bytes()
+        n.map(|n| format!("add {n}"))
+            .unwrap_or_default()
+            .into_bytes()
     }
     fn decode_cast(bytes: &[u8]) -> Result<Option<i64>, String> {
         Ok(match text(bytes).and_then(Command::parse) {
