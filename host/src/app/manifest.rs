@@ -39,7 +39,8 @@
 //! [[supervisor.child]]
 //! id = "database"                     # required, unique
 //! module = "todo-server"              # required: one of the modules above
-//! name = "database"                   # optional: its name in the node's registry
+//! name = "database"                   # optional: its name in the node's registry,
+//! # global = "database"               # or its name in the whole cluster
 //! args = "text"                       # optional: its arguments, see below
 //! restart = "permanent"               # default; or "transient", "temporary"
 //! shutdown_ms = 5000                  # default 5000: then it is killed; 0: killed at once
@@ -159,6 +160,15 @@ pub enum Restart {
     Temporary,
 }
 
+/// A name of an actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// In the registry of its node.
+    Local(String),
+    /// In the global registry.
+    Global(String),
+}
+
 /// An actor that the supervisor starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Child {
@@ -168,8 +178,8 @@ pub struct Child {
     pub module: String,
     /// What its `init` gets.
     pub args: Vec<u8>,
-    /// Its name in the node's registry.
-    pub name: Option<String>,
+    /// Its name from the start.
+    pub name: Option<Name>,
     /// When it is started again.
     pub restart: Restart,
     /// How long it may take to end when asked to; then it is killed.
@@ -214,10 +224,16 @@ pub enum ManifestError {
 impl Manifest {
     /// Reads and checks a manifest file.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
-        let read_error = |source| ManifestError::Read { path: path.into(), source };
+        let read_error = |source| ManifestError::Read {
+            path: path.into(),
+            source,
+        };
         let bytes = std::fs::metadata(path).map_err(read_error)?.len();
         if bytes > MAX_MANIFEST_BYTES {
-            return Err(ManifestError::TooLarge { path: path.into(), bytes });
+            return Err(ManifestError::TooLarge {
+                path: path.into(),
+                bytes,
+            });
         }
         let text = std::fs::read_to_string(path).map_err(read_error)?;
         // Made absolute so that the manifest means the same to a child process elsewhere.
@@ -234,11 +250,12 @@ impl Manifest {
             line: line_of(text, error.span()),
             what: error.message().into(),
         })?;
-        raw.check(folder).map_err(|Wrong { span, what }| ManifestError::Content {
-            path: path.into(),
-            line: line_of(text, Some(span)),
-            what,
-        })
+        raw.check(folder)
+            .map_err(|Wrong { span, what }| ManifestError::Content {
+                path: path.into(),
+                line: line_of(text, Some(span)),
+                what,
+            })
     }
 }
 
@@ -255,14 +272,16 @@ impl FromStr for Capability {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("keyvalue", "")) => {
-                Err(format!("{text:?} names no bucket: write \"keyvalue:BUCKET\""))
-            }
-            Some(("keyvalue", bucket)) if bucket.len() > MAX_NAME_BYTES => {
-                Err(format!("a bucket's name has at most {MAX_NAME_BYTES} bytes"))
-            }
+            Some(("keyvalue", "")) => Err(format!(
+                "{text:?} names no bucket: write \"keyvalue:BUCKET\""
+            )),
+            Some(("keyvalue", bucket)) if bucket.len() > MAX_NAME_BYTES => Err(format!(
+                "a bucket's name has at most {MAX_NAME_BYTES} bytes"
+            )),
             Some(("keyvalue", bucket)) => Ok(Capability::KeyValue(bucket.into())),
-            _ => Err(format!("{text:?} is no capability: there is \"keyvalue:BUCKET\"")),
+            _ => Err(format!(
+                "{text:?} is no capability: there is \"keyvalue:BUCKET\""
+            )),
         }
     }
 }
@@ -337,6 +356,7 @@ struct RawChild {
     id: Spanned<String>,
     module: Spanned<String>,
     name: Option<Spanned<String>>,
+    global: Option<Spanned<String>>,
     args: Option<Spanned<toml::Value>>,
     args_hex: Option<Spanned<String>>,
     #[serde(default)]
@@ -364,7 +384,10 @@ struct Wrong {
 }
 
 fn wrong<T>(at: &Spanned<T>, what: impl Into<String>) -> Wrong {
-    Wrong { span: at.span(), what: what.into() }
+    Wrong {
+        span: at.span(),
+        what: what.into(),
+    }
 }
 
 impl RawManifest {
@@ -380,18 +403,35 @@ impl RawManifest {
         for raw in self.http {
             let listen = raw.listen.as_ref().parse().map_err(|_| {
                 let text = raw.listen.as_ref();
-                wrong(&raw.listen, format!("{text:?} is no address: write \"127.0.0.1:5454\""))
+                wrong(
+                    &raw.listen,
+                    format!("{text:?} is no address: write \"127.0.0.1:5454\""),
+                )
             })?;
-            http.push(Http { module: known_module(raw.module, &modules)?, listen });
+            http.push(Http {
+                module: known_module(raw.module, &modules)?,
+                listen,
+            });
         }
-        let supervisor = self.supervisor.map(|raw| check_supervisor(raw, &modules)).transpose()?;
-        Ok(Manifest { name, modules, http, supervisor })
+        let supervisor = self
+            .supervisor
+            .map(|raw| check_supervisor(raw, &modules))
+            .transpose()?;
+        Ok(Manifest {
+            name,
+            modules,
+            http,
+            supervisor,
+        })
     }
 }
 
 fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Module, Wrong> {
     let span = raw.span();
-    let at = |what: String| Wrong { span: span.clone(), what };
+    let at = |what: String| Wrong {
+        span: span.clone(),
+        what,
+    };
     let raw = raw.into_inner();
     let origin = match (raw.source, raw.file) {
         (Some(source), None) => Origin::Source(folder.join(source)),
@@ -402,21 +442,35 @@ fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Mo
             )));
         }
         (Some(_), Some(_)) => {
-            return Err(at(format!("module {name:?} has a source and a file: keep one")));
+            return Err(at(format!(
+                "module {name:?} has a source and a file: keep one"
+            )));
         }
     };
     let mut capabilities = Vec::new();
     for raw in raw.capabilities {
-        capabilities.push(raw.as_ref().parse().map_err(|what: String| wrong(&raw, what))?);
+        capabilities.push(
+            raw.as_ref()
+                .parse()
+                .map_err(|what: String| wrong(&raw, what))?,
+        );
     }
     let memory_limit_bytes = raw.memory_limit.map(checked_size).transpose()?;
     let mailbox_limit = match raw.mailbox_limit {
         Some(limit) if *limit.as_ref() == 0 => {
-            return Err(wrong(&limit, "a mailbox of no message is of no use: give at least 1"));
+            return Err(wrong(
+                &limit,
+                "a mailbox of no message is of no use: give at least 1",
+            ));
         }
         limit => limit.map(Spanned::into_inner),
     };
-    Ok(Module { origin, capabilities, memory_limit_bytes, mailbox_limit })
+    Ok(Module {
+        origin,
+        capabilities,
+        memory_limit_bytes,
+        mailbox_limit,
+    })
 }
 
 fn check_supervisor(
@@ -427,30 +481,48 @@ fn check_supervisor(
     let raw = raw.into_inner();
     let module = match raw.module {
         Some(module) => known_module(module, modules)?,
-        None => {
-            known_module(Spanned::new(span, DEFAULT_SUPERVISOR_MODULE.to_string()), modules)?
-        }
+        None => known_module(
+            Spanned::new(span, DEFAULT_SUPERVISOR_MODULE.to_string()),
+            modules,
+        )?,
     };
     let mut seen = BTreeSet::new();
     let mut children = Vec::new();
     for child in raw.child {
         if !seen.insert(child.id.as_ref().clone()) {
             let id = child.id.as_ref();
-            return Err(wrong(&child.id, format!("there is a child {id:?} already: rename one")));
+            return Err(wrong(
+                &child.id,
+                format!("there is a child {id:?} already: rename one"),
+            ));
         }
         let args = match (child.args, child.args_hex) {
             (None, None) => Vec::new(),
             (Some(value), None) => args_bytes(value)?,
             (None, Some(hex)) => hex_bytes(&hex)?,
             (Some(_), Some(hex)) => {
-                return Err(wrong(&hex, "a child has args or args_hex, not both: keep one"));
+                return Err(wrong(
+                    &hex,
+                    "a child has args or args_hex, not both: keep one",
+                ));
+            }
+        };
+        let name = match (child.name, child.global) {
+            (None, None) => None,
+            (Some(name), None) => Some(Name::Local(checked_name(name, "an actor's name")?)),
+            (None, Some(name)) => Some(Name::Global(checked_name(name, "an actor's name")?)),
+            (Some(_), Some(name)) => {
+                return Err(wrong(
+                    &name,
+                    "a child has a name or a global name: keep one",
+                ));
             }
         };
         children.push(Child {
             id: checked_name(child.id, "a child's id")?,
             module: known_module(child.module, modules)?,
             args,
-            name: child.name.map(|name| checked_name(name, "an actor's name")).transpose()?,
+            name,
             restart: child.restart,
             shutdown: Duration::from_millis(child.shutdown_ms.into()),
         });
@@ -486,11 +558,17 @@ fn known_module(
         return Ok(name.into_inner());
     }
     let known: Vec<_> = modules.keys().map(String::as_str).collect();
-    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    let known = if known.is_empty() {
+        "none".into()
+    } else {
+        known.join(", ")
+    };
     let text = name.as_ref();
     Err(wrong(
         &name,
-        format!("there is no module {text:?}: add [modules.{text}], or name one of those there are ({known})"),
+        format!(
+            "there is no module {text:?}: add [modules.{text}], or name one of those there are ({known})"
+        ),
     ))
 }
 
@@ -500,12 +578,17 @@ fn checked_size(size: Spanned<RawSize>) -> Result<u64, Wrong> {
         RawSize::Text(text) => parse_size(text),
     };
     bytes.filter(|&bytes| bytes > 0).ok_or_else(|| {
-        wrong(&size, "no size: write a number of bytes, or a text such as \"64MiB\" or \"512KiB\"")
+        wrong(
+            &size,
+            "no size: write a number of bytes, or a text such as \"64MiB\" or \"512KiB\"",
+        )
     })
 }
 
 fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit.trim() {
         "" | "B" => 1,
@@ -528,16 +611,22 @@ fn args_bytes(value: Spanned<toml::Value>) -> Result<Vec<u8>, Wrong> {
 fn hex_bytes(hex: &Spanned<String>) -> Result<Vec<u8>, Wrong> {
     let digits: Option<Vec<u32>> = hex.as_ref().chars().map(|c| c.to_digit(16)).collect();
     match digits {
-        Some(digits) if digits.len() % 2 == 0 => {
-            Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |n, &d| n << 4 | d as u8)).collect())
-        }
+        Some(digits) if digits.len() % 2 == 0 => Ok(digits
+            .chunks(2)
+            .map(|pair| pair.iter().fold(0, |n, &d| n << 4 | d as u8))
+            .collect()),
         _ => Err(wrong(hex, "no hex: write two hexadecimal digits a byte")),
     }
 }
 
 fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     let start = span.map_or(0, |span| span.start).min(text.len());
-    1 + text.as_bytes().iter().take(start).filter(|&&byte| byte == b'\n').count()
+    1 + text
+        .as_bytes()
+        .iter()
+        .take(start)
+        .filter(|&&byte| byte == b'\n')
+        .count()
 }
 
 #[cfg(test)]
@@ -575,7 +664,10 @@ mod tests {
         assert_eq!(supervisor.strategy, Strategy::OneForOne);
         assert_eq!(supervisor.children.len(), 1);
         assert_eq!(supervisor.children[0].args, b"text");
-        assert_eq!(supervisor.children[0].name.as_deref(), Some("database"));
+        assert_eq!(
+            supervisor.children[0].name,
+            Some(Name::Local("database".into()))
+        );
         assert_eq!(supervisor.children[0].shutdown, Duration::from_secs(5));
     }
 
@@ -596,19 +688,36 @@ mod tests {
             parse(&text).map(|manifest| manifest.supervisor.unwrap().children.remove(0).args)
         };
         assert_eq!(child("args = \"h\u{e9}\"").unwrap(), "h\u{e9}".as_bytes());
-        assert_eq!(child("args = { a = 1, b = [true] }").unwrap(), b"{\"a\":1,\"b\":[true]}");
+        assert_eq!(
+            child("args = { a = 1, b = [true] }").unwrap(),
+            b"{\"a\":1,\"b\":[true]}"
+        );
         assert_eq!(child("args_hex = \"00fF\"").unwrap(), [0, 255]);
         assert_eq!(child("").unwrap(), b"");
-        assert!(child("args_hex = \"0\"").unwrap_err().starts_with("app.toml:9: no hex"));
-        assert!(child("args = 1\nargs_hex = \"00\"").unwrap_err().contains("not both"));
+        assert!(
+            child("args_hex = \"0\"")
+                .unwrap_err()
+                .starts_with("app.toml:9: no hex")
+        );
+        assert!(
+            child("args = 1\nargs_hex = \"00\"")
+                .unwrap_err()
+                .contains("not both")
+        );
     }
 
     #[test]
     fn errors_name_the_line_and_what_to_do() {
         let cases = [
             ("[app\n", "app.toml:1: "),
-            ("[app]\nname = \"a\"\ncolour = 1\n", "app.toml:3: unknown field `colour`"),
-            ("[app]\nname = \"a b\"\n", "app.toml:2: \"a b\" cannot be an app's name"),
+            (
+                "[app]\nname = \"a\"\ncolour = 1\n",
+                "app.toml:3: unknown field `colour`",
+            ),
+            (
+                "[app]\nname = \"a b\"\n",
+                "app.toml:2: \"a b\" cannot be an app's name",
+            ),
             (
                 "[app]\nname = \"a\"\n[modules.x]\n",
                 "app.toml:3: module \"x\" has no code: give it source",
@@ -646,12 +755,21 @@ mod tests {
         let text = format!(
             "[app]\nname = \"a\"\n[modules.supervisor]\nfile = \"s\"\n[supervisor]\n{child}{child}"
         );
-        assert!(parse(&text).unwrap_err().starts_with("app.toml:10: there is a child \"c\""));
+        assert!(
+            parse(&text)
+                .unwrap_err()
+                .starts_with("app.toml:10: there is a child \"c\"")
+        );
     }
 
     #[test]
     fn a_missing_file_says_which() {
-        let error = Manifest::load(Path::new("/no/such.toml")).unwrap_err().to_string();
-        assert!(error.contains("/no/such.toml") && error.contains("todo.toml"), "{error}");
+        let error = Manifest::load(Path::new("/no/such.toml"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/no/such.toml") && error.contains("todo.toml"),
+            "{error}"
+        );
     }
 }

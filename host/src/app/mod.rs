@@ -4,5 +4,9 @@
 //! actor, a socket or a component is: the composition root turns a [`Manifest`] into those.
 
 pub mod manifest;
+pub mod spec;
 
-pub use manifest::{Capability, Child, Http, Manifest, ManifestError, Module, Origin, Supervisor};
+pub use manifest::{
+    Capability, Child, Http, Manifest, ManifestError, Module, Name, Origin, Restart, Strategy,
+    Supervisor,
+};
