@@ -1,1 +1,195 @@
+//! A double of the host's imports, for this crate's own tests: one actor a thread, its mailbox
+//! in the test's hands, everything it does written down.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use crate::{Destination, ExitReason, Message, Pid, Ref, ReplyTo};
+
+/// What the actor did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Did {
+    Sent(Destination, Vec<u8>),
+    Cast(Destination, Vec<u8>),
+    Requested(Destination, Vec<u8>, Option<u32>, Ref),
+    Forgot(Ref),
+    Replied(ReplyTo, Vec<u8>),
+    StartedTimer(u32, Ref),
+    CancelledTimer(Ref),
+    Registered(String, Ref),
+    Spawned(String, Vec<u8>, Ref),
+    SpawnedOn(String, String, Vec<u8>, Ref),
+    Monitored(Destination, Ref),
+    Printed(String),
+}
+
+#[derive(Default)]
+struct Host {
+    mailbox: VecDeque<Message>,
+    did: Vec<Did>,
+    refs: u64,
+    now: u64,
+}
+
+thread_local! {
+    static HOST: RefCell<Host> = RefCell::default();
+}
+
+pub(crate) const ME: Pid = Pid { node: 1, serial: 1 };
+
+fn with<R>(f: impl FnOnce(&mut Host) -> R) -> R {
+    HOST.with_borrow_mut(f)
+}
+
+/// Starts afresh: another actor's life on this thread.
+pub(crate) fn reset() {
+    crate::runtime::reset();
+    with(|host| *host = Host::default());
+}
+
+pub(crate) fn deliver(message: Message) {
+    with(|host| host.mailbox.push_back(message));
+}
+
+pub(crate) fn advance(ms: u64) {
+    with(|host| host.now += ms * 1_000_000);
+}
+
+/// What was done since the last look.
+pub(crate) fn did() -> Vec<Did> {
+    with(|host| std::mem::take(&mut host.did))
+}
+
+fn note<T: Copy>(value: T, did: impl FnOnce(T) -> Did) -> T {
+    with(|host| host.did.push(did(value)));
+    value
+}
+
+fn new_ref() -> Ref {
+    with(|host| {
+        host.refs += 1;
+        Ref {
+            node: 1,
+            serial: host.refs,
+        }
+    })
+}
+
+pub(crate) mod mailbox {
+    use super::*;
+
+    pub(crate) fn send(to: Pid, body: &[u8]) -> Result<(), ()> {
+        note((), |()| Did::Sent(to.into(), body.into()));
+        Ok(())
+    }
+    pub(crate) fn send_to(to: &Destination, body: &[u8]) -> Result<(), ()> {
+        note((), |()| Did::Sent(to.clone(), body.into()));
+        Ok(())
+    }
+    pub(crate) fn cast(to: &Destination, body: &[u8]) -> Result<(), ()> {
+        note((), |()| Did::Cast(to.clone(), body.into()));
+        Ok(())
+    }
+    pub(crate) fn request(to: &Destination, body: &[u8], timeout_ms: Option<u32>) -> Ref {
+        note(new_ref(), |tag| {
+            Did::Requested(to.clone(), body.into(), timeout_ms, tag)
+        })
+    }
+    pub(crate) fn forget(tag: Ref) {
+        note((), |()| Did::Forgot(tag));
+    }
+    pub(crate) fn reply(to: ReplyTo, body: &[u8]) -> Result<(), ()> {
+        note((), |()| Did::Replied(to, body.into()));
+        Ok(())
+    }
+    pub(crate) fn next() -> Option<Message> {
+        with(|host| host.mailbox.pop_front())
+    }
+}
+
+pub(crate) mod process {
+    use super::*;
+    use crate::SpawnError;
+    use crate::bindings::wasm_node::actor::process::SpawnOptions;
+
+    pub(crate) fn self_() -> Pid {
+        ME
+    }
+    pub(crate) fn spawn(
+        module: &str,
+        args: &[u8],
+        _: &SpawnOptions,
+    ) -> Result<(Pid, Ref), SpawnError> {
+        let tag = note(new_ref(), |tag| {
+            Did::Spawned(module.into(), args.into(), tag)
+        });
+        Ok((
+            Pid {
+                node: 1,
+                serial: 1000 + tag.serial,
+            },
+            tag,
+        ))
+    }
+    pub(crate) fn spawn_on(node: &str, module: &str, args: &[u8], _: &SpawnOptions) -> Ref {
+        note(new_ref(), |tag| {
+            Did::SpawnedOn(node.into(), module.into(), args.into(), tag)
+        })
+    }
+    pub(crate) fn monitor(target: &Destination) -> Ref {
+        note(new_ref(), |tag| Did::Monitored(target.clone(), tag))
+    }
+    pub(crate) fn demonitor(_: Ref) {}
+    pub(crate) fn link(_: Pid) {}
+    pub(crate) fn unlink(_: Pid) {}
+    pub(crate) fn exit(_: Pid, _: &ExitReason) {}
+    pub(crate) fn trap_exit(_: bool) -> bool {
+        false
+    }
+    pub(crate) fn is_alive(_: Pid) -> bool {
+        true
+    }
+}
+
+pub(crate) mod timer {
+    use super::*;
+
+    pub(crate) fn start(after_ms: u32) -> Ref {
+        note(new_ref(), |tag| Did::StartedTimer(after_ms, tag))
+    }
+    pub(crate) fn send_after(after_ms: u32, _: Pid, _: &[u8]) -> Ref {
+        start(after_ms)
+    }
+    pub(crate) fn cancel(tag: Ref) -> bool {
+        note((), |()| Did::CancelledTimer(tag));
+        true
+    }
+    pub(crate) fn now() -> u64 {
+        with(|host| host.now)
+    }
+    pub(crate) fn wall_clock() -> u64 {
+        0
+    }
+    pub(crate) fn random() -> u64 {
+        4
+    }
+}
+
+pub(crate) mod global {
+    use super::*;
+
+    pub(crate) fn register(name: &str, _: Pid) -> Ref {
+        note(new_ref(), |tag| Did::Registered(name.into(), tag))
+    }
+}
+
+pub(crate) mod io {
+    use super::*;
+
+    pub(crate) fn print(text: &str) {
+        note((), |()| Did::Printed(text.into()));
+    }
+    pub(crate) fn print_error(text: &str) {
+        note((), |()| Did::Printed(text.into()));
+    }
+}

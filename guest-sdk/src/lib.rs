@@ -71,6 +71,8 @@ pub mod http;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod tests;
 
 pub use actor::Actor;
 pub use codec::{decode, encode};

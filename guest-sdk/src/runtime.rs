@@ -363,6 +363,9 @@ impl Runtime {
             // A response that nobody waits for any more came too late to be forgotten.
             return (key.1 != Kind::Response).then_some(message);
         };
+        if matches!(slot, Slot::Arrived(_)) {
+            return None;
+        }
         if let Slot::Waiting(waker) = std::mem::replace(slot, Slot::Arrived(message)) {
             drop(answers);
             waker.wake();

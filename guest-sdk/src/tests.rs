@@ -1,0 +1,429 @@
+//! Tests of the executor and of GenServers and tasks on it, against the double in `fake`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fake::{self, Did, ME};
+use crate::gen_server::GenServerActor;
+use crate::task::{self, Task, TaskActor};
+use crate::*;
+
+const ASKER: ReplyTo = ReplyTo {
+    pid: Pid { node: 2, serial: 7 },
+    tag: Ref {
+        node: 2,
+        serial: 70,
+    },
+};
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Counter {
+    count: i64,
+    seen: Vec<String>,
+    later: Option<Caller<i64>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Ask {
+    Get,
+    Add(i64),
+    /// Asks another server, and adds its answer.
+    Fetch,
+    /// Answered by `Cast::Answer`.
+    Later,
+    /// Answered by a task, after a call of its own.
+    Aside,
+    Multi,
+    IdleFor(u64),
+    StopNow,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Tell {
+    Add(i64),
+    Answer,
+    Continue,
+}
+
+impl GenServer for Counter {
+    const MODULE: &'static str = "counter";
+    type Args = i64;
+    type Call = Ask;
+    type Reply = i64;
+    type Cast = Tell;
+
+    async fn init(count: i64) -> Init<Self> {
+        match count {
+            -1 => Init::Ignore,
+            -2 => Init::Stop(ExitReason::error("no")),
+            -3 => {
+                sleep(Duration::from_millis(10)).await;
+                Init::Ok(Self {
+                    count,
+                    seen: vec![],
+                    later: None,
+                })
+            }
+            _ => Init::Ok(Self {
+                count,
+                seen: vec![],
+                later: None,
+            }),
+        }
+    }
+
+    async fn handle_call(&mut self, ask: Ask, from: Caller<i64>) -> CallReturn<i64> {
+        match ask {
+            Ask::Get => {}
+            Ask::Add(n) => self.count += n,
+            Ask::Fetch => match ServerRef::<Counter>::global("other").call(Ask::Get).await {
+                Ok(n) => self.count += n,
+                Err(error) => self.seen.push(format!("{error:?}")),
+            },
+            Ask::Later => {
+                self.later = Some(from);
+                return CallReturn::NoReply;
+            }
+            Ask::Aside => {
+                spawn_local(async move {
+                    let n = ServerRef::<Counter>::local("other").call(Ask::Get).await;
+                    from.reply(&n.unwrap_or(-9));
+                });
+                return CallReturn::NoReply;
+            }
+            Ask::Multi => {
+                let nodes = ["a@h", "b@h", "c@h"];
+                let all =
+                    multi_call::<Counter>(nodes, "db", Ask::Get, Duration::from_secs(1)).await;
+                self.seen
+                    .push(format!("{:?} {:?}", all.replies, all.failed));
+            }
+            Ask::IdleFor(ms) => {
+                let next = Next::Timeout(Duration::from_millis(ms));
+                return CallReturn::ReplyThen(self.count, next);
+            }
+            Ask::StopNow => {
+                return CallReturn::ReplyThen(self.count, Next::Stop(ExitReason::Normal));
+            }
+        }
+        CallReturn::Reply(self.count)
+    }
+
+    async fn handle_cast(&mut self, tell: Tell) -> Next {
+        match tell {
+            Tell::Add(n) => self.count += n,
+            Tell::Answer => {
+                if let Some(later) = self.later.take() {
+                    later.reply(&self.count);
+                }
+            }
+            Tell::Continue => return Next::Continue,
+        }
+        Next::Wait
+    }
+
+    async fn handle_info(&mut self, info: Info) -> Next {
+        self.seen.push(format!("{info:?}"));
+        Next::Wait
+    }
+
+    async fn handle_continue(&mut self) -> Next {
+        self.seen.push("continue".into());
+        Next::Wait
+    }
+
+    async fn terminate(&mut self, reason: &ExitReason) {
+        crate::eprintln!("ends: {reason:?}");
+    }
+}
+
+impl<R> PartialEq for Caller<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.pid() == other.pid()
+    }
+}
+
+type Server = GenServerActor<Counter>;
+
+fn started(count: i64) -> Server {
+    fake::reset();
+    let (server, outcome) = Server::init(Start::Fresh(encode(&count))).unwrap();
+    assert_eq!(outcome, Outcome::Wait);
+    server
+}
+
+fn ask(ask: Ask) -> Message {
+    Message::Request((ASKER, encode(&ask)))
+}
+
+fn replied(n: i64) -> Did {
+    Did::Replied(ASKER, encode(&n))
+}
+
+fn state(server: &mut Server) -> Counter {
+    decode(&server.save().unwrap()).unwrap()
+}
+
+fn the_request(did: &[Did]) -> Ref {
+    match did {
+        [Did::Requested(_, _, Some(5000), tag)] => *tag,
+        other => panic!("one request expected: {other:?}"),
+    }
+}
+
+#[test]
+fn calls_and_casts_are_served_in_one_turn() {
+    let mut server = started(5);
+    fake::deliver(ask(Ask::Add(2)));
+    fake::deliver(Message::Cast(encode(&Tell::Add(10))));
+    fake::deliver(ask(Ask::Get));
+    assert_eq!(server.turn(), Outcome::Wait);
+    assert_eq!(fake::did(), [replied(7), replied(17)]);
+}
+
+#[test]
+fn init_may_wait_ignore_or_fail() {
+    fake::reset();
+    let ignored = Server::init(Start::Fresh(encode(&-1i64))).err();
+    assert_eq!(ignored, Some(ExitReason::Normal));
+    fake::reset();
+    let failed = Server::init(Start::Fresh(encode(&-2i64))).err();
+    assert_eq!(failed, Some(ExitReason::Error("no".into())));
+
+    fake::reset();
+    let (mut server, outcome) = Server::init(Start::Fresh(encode(&-3i64))).unwrap();
+    assert_eq!(outcome, Outcome::Starting);
+    assert_eq!(server.save(), Err(SaveError::Busy));
+    let did = fake::did();
+    let [Did::StartedTimer(10, timer)] = did[..] else {
+        panic!("{did:?}")
+    };
+    fake::deliver(ask(Ask::Get));
+    assert_eq!(server.turn(), Outcome::Starting, "a call does not end init");
+    fake::deliver(Message::Timer(timer));
+    assert_eq!(server.turn(), Outcome::Wait);
+    assert_eq!(fake::did(), [replied(-3)]);
+}
+
+#[test]
+fn a_global_name_comes_before_init() {
+    let args = snapshot::seal_args(Some("list:bob"), encode(&8i64));
+    for (result, outcome) in [
+        (Ok(()), Outcome::Wait),
+        (
+            Err(RegisterError::Taken(ASKER.pid)),
+            Outcome::Stop(ExitReason::AlreadyStarted(ASKER.pid)),
+        ),
+    ] {
+        fake::reset();
+        let (mut server, first) = Server::init(Start::Fresh(args.clone())).unwrap();
+        assert_eq!(first, Outcome::Starting);
+        let did = fake::did();
+        let [Did::Registered(name, tag)] = &did[..] else {
+            panic!("{did:?}")
+        };
+        assert_eq!(name, "list:bob");
+        fake::deliver(Message::Registered((*tag, result)));
+        assert_eq!(server.turn(), outcome);
+    }
+    let error = SpawnError::InitFailed(ExitReason::AlreadyStarted(ASKER.pid));
+    assert_eq!(
+        StartError::from(error),
+        StartError::AlreadyStarted(ASKER.pid)
+    );
+}
+
+#[test]
+fn messages_behind_a_waiting_handler_keep_their_order() {
+    let mut server = started(1);
+    fake::deliver(ask(Ask::Fetch));
+    fake::deliver(ask(Ask::Add(100)));
+    assert_eq!(server.turn(), Outcome::Wait);
+    let tag = the_request(&fake::did());
+    assert_eq!(server.save(), Err(SaveError::Busy));
+
+    fake::deliver(Message::Cast(encode(&Tell::Add(1000))));
+    assert_eq!(server.turn(), Outcome::Wait);
+    assert_eq!(fake::did(), []);
+
+    fake::deliver(ask(Ask::Get));
+    fake::deliver(Message::Response((tag, Ok(encode(&10i64)))));
+    assert_eq!(server.turn(), Outcome::Wait);
+    assert_eq!(fake::did(), [replied(11), replied(111), replied(1111)]);
+    assert_eq!(state(&mut server).count, 1111);
+}
+
+#[test]
+fn a_failed_call_is_an_error_and_a_late_answer_is_dropped() {
+    let mut server = started(1);
+    fake::deliver(ask(Ask::Fetch));
+    server.turn();
+    let tag = the_request(&fake::did());
+    fake::deliver(Message::Response((tag, Err(CallError::Timeout))));
+    fake::deliver(Message::Response((tag, Ok(encode(&10i64)))));
+    server.turn();
+    assert_eq!(fake::did(), [replied(1)]);
+    assert_eq!(state(&mut server).seen, ["CallError::Timeout"]);
+}
+
+#[test]
+fn replies_may_come_later() {
+    let mut server = started(3);
+    fake::deliver(ask(Ask::Later));
+    server.turn();
+    assert_eq!(fake::did(), []);
+    // The caller is part of the state: another version may answer.
+    let saved = server.save().unwrap();
+    fake::reset();
+    let (mut server, _) = Server::init(Start::Restored(saved)).unwrap();
+    fake::deliver(Message::Cast(encode(&Tell::Answer)));
+    server.turn();
+    assert_eq!(fake::did(), [replied(3)]);
+}
+
+#[test]
+fn a_local_task_runs_beside_the_handlers() {
+    let mut server = started(3);
+    fake::deliver(ask(Ask::Aside));
+    fake::deliver(ask(Ask::Get));
+    server.turn();
+    let did = fake::did();
+    let [Did::Replied(..), Did::Requested(_, _, _, tag)] = did[..] else {
+        panic!("{did:?}")
+    };
+    assert_eq!(server.save(), Err(SaveError::Busy));
+    fake::deliver(Message::Response((tag, Ok(encode(&44i64)))));
+    server.turn();
+    assert_eq!(fake::did(), [replied(44)]);
+    assert!(server.save().is_ok());
+}
+
+#[test]
+fn a_multicall_asks_all_at_once_and_names_who_failed() {
+    let mut server = started(0);
+    fake::deliver(ask(Ask::Multi));
+    server.turn();
+    let tags: Vec<Ref> = fake::did()
+        .into_iter()
+        .map(|did| match did {
+            Did::Requested(Destination::RemoteName(_), _, Some(1000), tag) => tag,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(tags.len(), 3);
+    fake::deliver(Message::Response((tags[2], Ok(encode(&30i64)))));
+    fake::deliver(Message::Response((tags[1], Err(CallError::Noconnection))));
+    server.turn();
+    assert_eq!(fake::did(), []);
+    fake::deliver(Message::Response((tags[0], Ok(encode(&10i64)))));
+    server.turn();
+    assert_eq!(
+        state(&mut server).seen,
+        [r#"[("a@h", 10), ("c@h", 30)] [("b@h", CallError::Noconnection)]"#]
+    );
+}
+
+#[test]
+fn time_outs_survive_a_save_and_only_come_when_asked_for() {
+    let mut server = started(0);
+    fake::deliver(ask(Ask::IdleFor(500)));
+    assert_eq!(server.turn(), Outcome::WaitFor(500));
+    fake::advance(200);
+    let saved = server.save().unwrap();
+    fake::reset();
+    let (mut server, outcome) = Server::init(Start::Restored(saved)).unwrap();
+    assert_eq!(outcome, Outcome::WaitFor(300));
+    fake::deliver(Message::Timeout);
+    fake::deliver(Message::Timeout);
+    assert_eq!(server.turn(), Outcome::Wait);
+    assert_eq!(state(&mut server).seen, ["Timeout"]);
+}
+
+#[test]
+fn stop_replies_then_terminates() {
+    let mut server = started(6);
+    fake::deliver(ask(Ask::StopNow));
+    fake::deliver(ask(Ask::Get));
+    assert_eq!(server.turn(), Outcome::Stop(ExitReason::Normal));
+    assert_eq!(
+        fake::did(),
+        [
+            replied(6),
+            Did::Printed("ends: ExitReason::Normal\n".into())
+        ]
+    );
+}
+
+#[test]
+fn continue_comes_before_the_next_message() {
+    let mut server = started(0);
+    fake::deliver(Message::Cast(encode(&Tell::Continue)));
+    fake::deliver(Message::Info(vec![1]));
+    server.turn();
+    assert_eq!(state(&mut server).seen, ["continue", "Message([1])"]);
+}
+
+#[test]
+fn bytes_that_are_no_call_are_reported_and_change_nothing() {
+    let mut server = started(2);
+    fake::deliver(Message::Request((ASKER, vec![255])));
+    fake::deliver(ask(Ask::Get));
+    server.turn();
+    let did = fake::did();
+    assert!(
+        matches!(&did[..], [Did::Printed(_), Did::Replied(..)]),
+        "{did:?}"
+    );
+}
+
+#[test]
+fn state_that_does_not_decode_refuses_the_upgrade() {
+    fake::reset();
+    let refused = Server::init(Start::Restored(vec![255; 3])).err();
+    assert!(matches!(refused, Some(ExitReason::Error(_))), "{refused:?}");
+}
+
+struct Picky;
+impl Task for Picky {
+    async fn main(_: Vec<u8>) -> ExitReason {
+        let database = monitor("db");
+        let late = timeout(Duration::from_millis(50), request(&"x".into(), b"?", None)).await;
+        assert_eq!(late, Err(Elapsed));
+        let picked = task::receive_match(|m| *m == Message::Info(vec![3])).await;
+        assert_eq!(picked, Message::Info(vec![3]));
+        assert_eq!(task::receive().await, Message::Info(vec![1]));
+        let (_, reason) = database.down().await;
+        assert_eq!(reason, ExitReason::Noproc);
+        assert_eq!(task::try_receive(), Some(Message::Info(vec![2])));
+        assert_eq!(task::try_receive(), Some(Message::Info(vec![4])));
+        assert_eq!(task::try_receive(), None);
+        ExitReason::Custom(vec![1])
+    }
+}
+
+#[test]
+fn a_task_picks_its_messages() {
+    fake::reset();
+    let (mut picky, outcome) = TaskActor::<Picky>::init(Start::Fresh(vec![])).unwrap();
+    assert_eq!(outcome, Outcome::Wait);
+    let did = fake::did();
+    let [
+        Did::Monitored(_, monitor),
+        Did::Requested(_, _, None, asked),
+        Did::StartedTimer(50, timer),
+    ] = did[..]
+    else {
+        panic!("{did:?}")
+    };
+    fake::deliver(Message::Info(vec![1]));
+    fake::deliver(Message::Down((monitor, ME, ExitReason::Noproc)));
+    fake::deliver(Message::Timer(timer));
+    fake::deliver(Message::Info(vec![2]));
+    assert_eq!(picky.turn(), Outcome::Wait);
+    assert_eq!(fake::did(), [Did::Forgot(asked)]);
+    fake::deliver(Message::Info(vec![4]));
+    assert_eq!(picky.turn(), Outcome::Wait);
+    fake::deliver(Message::Info(vec![3]));
+    assert_eq!(picky.turn(), Outcome::Stop(ExitReason::Custom(vec![1])));
+}
