@@ -16,12 +16,12 @@ use wasm_node_protocol::Digest;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::store::{create_private_folder, persist};
+use super::store::{StoreError, create_private_folder, persist};
 
 /// The largest compiled component that is cached, in bytes; a larger one is compiled each time.
 pub const MAX_COMPILED_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// The folder of compiled code of one node.
+/// The folder of compiled code of one node, for one engine and those compatible with it.
 #[derive(Debug, Clone)]
 pub struct CompileCache {
     folder: PathBuf,
@@ -41,11 +41,16 @@ pub enum CompileError {
 }
 
 impl CompileCache {
-    /// The cache in this folder, which is made when it is first needed.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-        }
+    /// Opens the cache in this folder for this engine, and for those that are compatible. What
+    /// is missing is made, readable by its user only.
+    pub fn open(folder: &Path, engine: &Engine) -> Result<Self, StoreError> {
+        let folder = folder.join(compatibility(engine));
+        create_private_folder(&folder).map_err(|source| StoreError::Io {
+            doing: "create",
+            path: folder.clone(),
+            source,
+        })?;
+        Ok(Self { folder })
     }
 
     /// The component of these bytes, from the cache or else compiled and then cached. Blocks
@@ -57,7 +62,7 @@ impl CompileCache {
         digest: Digest,
         bytes: &[u8],
     ) -> Result<Component, CompileError> {
-        let entry = Entry::new(&self.folder, engine, digest);
+        let entry = Entry::new(&self.folder, digest);
         match entry.load(engine) {
             Ok(Some(component)) => return Ok(component),
             Ok(None) => {}
@@ -94,12 +99,11 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(cache: &Path, engine: &Engine, digest: Digest) -> Self {
-        let folder = cache.join(compatibility(engine));
+    fn new(folder: &Path, digest: Digest) -> Self {
         Self {
             code: folder.join(format!("{digest}.cwasm")),
             check: folder.join(format!("{digest}.check")),
-            folder,
+            folder: folder.into(),
         }
     }
 
@@ -118,8 +122,8 @@ impl Entry {
             return Err(Unusable("its bytes do not have their digest".into()));
         }
         // SAFETY: deserialising is sound for unmodified output of `Component::serialize` of a
-        // compatible engine. The folder's name is the engine's compatibility hash, and
-        // wasmtime checks its own too. That the bytes are unmodified output follows from the
+        // compatible engine. That the engine is compatible is checked by wasmtime, from what
+        // it wrote into the file, and holds already by the folder's name. That the bytes are unmodified output follows from the
         // digest written by `save`, given that nobody else could write here: the folder and
         // the files belong to this user and are closed to others, checked above. Nothing
         // here changes a file in place, so the mapping stays what it is.
@@ -136,7 +140,6 @@ impl Entry {
         if code.len() as u64 > MAX_COMPILED_BYTES {
             return Err(Unusable(format!("{} bytes are too many", code.len())));
         }
-        create_private_folder(&self.folder)?;
         // The digest goes last: without it the code is not looked at. With the digest of
         // earlier bytes, after a crash in between, it is found wrong and compiled again.
         persist(&self.folder, &self.code, &code)?;
@@ -230,16 +233,16 @@ mod tests {
         }
 
         fn load(&self) -> Result<Component, CompileError> {
-            let cache = CompileCache::new(self.folder.path().join("compiled"));
-            cache.load_or_compile(&self.engine, self.digest, &self.bytes)
+            self.cache()
+                .load_or_compile(&self.engine, self.digest, &self.bytes)
+        }
+
+        fn cache(&self) -> CompileCache {
+            CompileCache::open(&self.folder.path().join("compiled"), &self.engine).unwrap()
         }
 
         fn entry(&self) -> Entry {
-            Entry::new(
-                &self.folder.path().join("compiled"),
-                &self.engine,
-                self.digest,
-            )
+            Entry::new(&self.cache().folder, self.digest)
         }
 
         fn is_cached(&self) -> bool {
@@ -292,8 +295,9 @@ mod tests {
         assert!(!rig.is_cached());
         mode(&rig.entry().code, 0o600);
         assert!(rig.is_cached());
-        mode(&rig.entry().folder, 0o755);
-        assert!(!rig.is_cached());
+        let entry = rig.entry();
+        mode(&entry.folder, 0o755);
+        assert!(entry.load(&rig.engine).is_err());
     }
 
     #[test]

@@ -1,0 +1,328 @@
+//! What tools ask of a node: the command line, and any other. Types and their bytes only.
+//!
+//! A tool joins the node as a hidden node and sends a [`ControlRequest`] inside the
+//! distribution's own request for that; the node answers each with one [`ControlReply`]. Pids
+//! travel with the text that the node asked would print for them, since `<2.7.0>` means
+//! something on that node only; [`PrintedPid`] is the way back.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use wasm_node_protocol::{CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, SpawnError};
+
+/// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
+pub const MAX_LISTED_PROCESSES: usize = 10_000;
+
+/// What a tool asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ControlRequest {
+    /// Who are you? Answered by [`ControlReply::Info`].
+    Info,
+    /// Which nodes are you connected to? Answered by [`ControlReply::Nodes`].
+    Nodes,
+    /// Which actors live on you? Answered by [`ControlReply::Processes`].
+    Processes,
+    /// Which modules do you have? Answered by [`ControlReply::Modules`].
+    Modules,
+    /// Start an actor, without a parent; answered when its `init` is done, by
+    /// [`ControlReply::Spawned`].
+    Spawn {
+        /// A module of the node asked, by name or by digest in hex.
+        module: String,
+        /// What its `init` gets.
+        args: Bytes,
+        /// Its name in the registry of the node it runs on.
+        name: Option<String>,
+        /// Where it runs; `None` is the node asked.
+        on: Option<NodeName>,
+    },
+    /// Call an actor; answered by [`ControlReply::Called`].
+    Call {
+        /// Which.
+        to: Address,
+        /// What is asked.
+        body: Bytes,
+        /// How long its reply may take, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// Send an actor an exit signal; answered by [`ControlReply::Exited`].
+    Exit {
+        /// Which.
+        to: Address,
+        /// The signal's reason.
+        reason: ExitReason,
+    },
+    /// Which actor has this name? Answered by [`ControlReply::Whereis`].
+    Whereis(Address),
+    /// Connect to a node; answered by [`ControlReply::Connected`].
+    Connect(NodeName),
+    /// Stop, actors first. Answered by [`ControlReply::Stopping`] before it does.
+    Stop,
+}
+
+/// What the node answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ControlReply {
+    /// About the node.
+    Info(NodeInfo),
+    /// The nodes it is connected to, hidden ones too, sorted by name.
+    Nodes(Vec<NodeRow>),
+    /// Its actors.
+    Processes(ProcessList),
+    /// Its modules, sorted by name.
+    Modules(Vec<ModuleRow>),
+    /// The new actor, or why there is none.
+    Spawned(Result<PidRow, SpawnError>),
+    /// The actor's reply, or why there is none.
+    Called(Result<Bytes, CallError>),
+    /// Whether there was such an actor.
+    Exited(bool),
+    /// The name's holder, if there is one.
+    Whereis(Option<PidRow>),
+    /// Whether it is connected now, or why not.
+    Connected(Result<(), String>),
+    /// It will.
+    Stopping,
+    /// It will not, or cannot; says why.
+    Refused(String),
+}
+
+/// An actor, as a person names it to the node asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Address {
+    /// By pid, as that node prints it.
+    Pid(PrintedPid),
+    /// By its name in that node's registry.
+    Name(String),
+    /// By its global name.
+    Global(String),
+}
+
+/// A pid as a node prints it: `<node.slot.generation>`, where `node` numbers the runs of nodes
+/// that this node has met and is 0 for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PrintedPid {
+    /// The node's number.
+    pub node: u32,
+    /// Its place there: [`Pid::serial`].
+    pub serial: u64,
+}
+
+/// A pid and what the node asked prints for it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PidRow {
+    /// The pid.
+    pub pid: Pid,
+    /// Its text.
+    pub printed: String,
+}
+
+/// About a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: NodeName,
+    /// This run of it.
+    pub incarnation: Incarnation,
+    /// Whether others list it.
+    pub kind: NodeKind,
+    /// Its operating system's process.
+    pub os_pid: u32,
+    /// How long it has been running, in milliseconds.
+    pub uptime_ms: u64,
+    /// How many actors live on it.
+    pub processes: u64,
+    /// Where other nodes reach it, if it listens.
+    pub listen: Option<String>,
+    /// Its HTTP listeners, as URLs.
+    pub http: Vec<String>,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// A node that another is connected to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: NodeName,
+    /// Whether it is listed.
+    pub kind: NodeKind,
+}
+
+/// The actors of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessList {
+    /// At most [`MAX_LISTED_PROCESSES`] of them, oldest slot first.
+    pub rows: Vec<ProcessRow>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// An actor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessRow {
+    /// Its pid, as the node prints it.
+    pub pid: String,
+    /// Its module, or what it is if it has none.
+    pub module: String,
+    /// Its name in the node's registry.
+    pub name: Option<String>,
+    /// How many messages wait for it.
+    pub mailbox: u64,
+}
+
+/// A module.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ModuleRow {
+    /// Its name.
+    pub name: String,
+    /// The digest of a version, in hex.
+    pub digest: String,
+    /// How many actors run that version here.
+    pub actors: u64,
+}
+
+/// Bytes that are no request or reply. The peer's fault: a broken one, or one of a version that
+/// does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not understood ({0}): is the node of another version than this program?")]
+pub struct ControlCodecError(postcard::Error);
+
+impl ControlRequest {
+    /// Its bytes.
+    pub fn encode(&self) -> Result<Bytes, ControlCodecError> {
+        encode(self)
+    }
+
+    /// The request that these bytes are.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ControlCodecError> {
+        postcard::from_bytes(bytes).map_err(ControlCodecError)
+    }
+}
+
+impl ControlReply {
+    /// Its bytes.
+    pub fn encode(&self) -> Result<Bytes, ControlCodecError> {
+        encode(self)
+    }
+
+    /// The reply that these bytes are.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ControlCodecError> {
+        postcard::from_bytes(bytes).map_err(ControlCodecError)
+    }
+}
+
+fn encode(value: &impl Serialize) -> Result<Bytes, ControlCodecError> {
+    postcard::to_stdvec(value)
+        .map(Bytes::from)
+        .map_err(ControlCodecError)
+}
+
+impl FromStr for PrintedPid {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let inner = text
+            .strip_prefix('<')
+            .and_then(|text| text.strip_suffix('>'))
+            .ok_or(())?;
+        let mut parts = inner
+            .split('.')
+            .map(|part| part.parse::<u32>().map_err(|_| ()));
+        let mut part = || parts.next().unwrap_or(Err(()));
+        let (node, slot, generation) = (part()?, part()?, part()?);
+        match parts.next() {
+            None => Ok(Self {
+                node,
+                serial: u64::from(generation) << 32 | u64::from(slot),
+            }),
+            Some(_) => Err(()),
+        }
+    }
+}
+
+/// How a person writes an address: `<0.42.0>`, `global:NAME`, or `NAME`.
+impl FromStr for Address {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('<') {
+            return text.parse().map(Address::Pid).map_err(|()| {
+                format!("{text:?} is no pid: write it as `wasm-node ps` does, \"<0.42.0>\"")
+            });
+        }
+        match text.strip_prefix("global:") {
+            Some("") => Err("global: which name? write \"global:NAME\"".into()),
+            Some(name) => Ok(Address::Global(name.into())),
+            None if text.is_empty() => {
+                Err("whom? write \"<0.42.0>\", a name or global:NAME".into())
+            }
+            None => Ok(Address::Name(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Pid(PrintedPid { node, serial }) => {
+                write!(f, "<{node}.{}.{}>", serial & 0xffff_ffff, serial >> 32)
+            }
+            Address::Name(name) => write!(f, "{name}"),
+            Address::Global(name) => write!(f, "global:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_printed() {
+        for text in [
+            "<0.42.0>",
+            "<3.7.4294967295>",
+            "database",
+            "global:todo-bob",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["", "<0.42>", "<0.1.2.3>", "<0.1.x>", "<0.1.0", "global:"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_printed_pid_has_the_serial_that_printed_it() {
+        let pid = Pid {
+            node: Incarnation(9),
+            serial: 5 << 32 | 42,
+        };
+        let printed: PrintedPid = pid.display(3).parse().unwrap();
+        assert_eq!(
+            printed,
+            PrintedPid {
+                node: 3,
+                serial: pid.serial
+            }
+        );
+    }
+
+    #[test]
+    fn requests_and_replies_survive_their_bytes() {
+        let request = ControlRequest::Spawn {
+            module: "counter".into(),
+            args: Bytes::from_static(b"1"),
+            name: Some("c".into()),
+            on: Some("node2@127.0.0.1".parse().unwrap()),
+        };
+        assert_eq!(
+            ControlRequest::decode(&request.encode().unwrap()),
+            Ok(request)
+        );
+        let reply = ControlReply::Called(Err(CallError::Exit(ExitReason::Normal)));
+        assert_eq!(ControlReply::decode(&reply.encode().unwrap()), Ok(reply));
+        assert!(ControlReply::decode(&[200]).is_err());
+    }
+}
