@@ -70,7 +70,9 @@ pub enum CookieError {
     #[error("the cookie file {0} cannot be read: {1}")]
     Read(PathBuf, io::Error),
     /// Others may read it.
-    #[error("the cookie file {0} may be read by others (mode {1:03o}): run `chmod 600 {0}`", .0 = path.display(), .1 = mode)]
+    #[error(
+        "the cookie file {path} may be read by others (mode {mode:03o}): run `chmod 600 {path}`"
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -78,7 +80,9 @@ pub enum CookieError {
         mode: u32,
     },
     /// It belongs to another user.
-    #[error("the cookie file {0} belongs to another user (uid {1}, this is uid {2}): use one of your own with --cookie-file", .0 = path.display(), .1 = owner, .2 = me)]
+    #[error(
+        "the cookie file {path} belongs to another user (uid {owner}, this is uid {me}): use one of your own with --cookie-file"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -114,6 +118,14 @@ impl Cookie {
     /// The key of this cookie, which both ends of a link must have.
     pub fn key(&self) -> &[u8; 32] {
         &self.key
+    }
+
+    /// Without the slow hash, which tests of links need not wait for.
+    #[cfg(test)]
+    pub(crate) fn for_tests(text: &str) -> Self {
+        let mut key = [0; 32];
+        key[..text.len()].copy_from_slice(text.as_bytes());
+        Self { key }
     }
 
     fn from_text(text: &str, place: &str) -> Result<Self, CookieError> {

@@ -1,4 +1,432 @@
-//! Distribution.
-#![allow(missing_docs)]
+//! The distribution: sockets, and the tasks that drive the machines of `wasm-node-protocol`
+//! over them, so that nodes become one cluster.
+//!
+//! Contract: [`Dist`] is the handle the rest of the node uses, from any thread; [`Host`] is
+//! what the distribution asks of the node. Signals between two actors arrive in the order
+//! sent, or the link's end is told; every queue is bounded.
+//!
+//! Deliberately does not know actors, wasm or code: signals are delivered, requests passed on.
+
+pub mod config;
 pub mod cookie;
 pub mod epmd;
+pub mod host;
+mod kernel;
+mod link;
+mod outbox;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use wasm_node_protocol::codec::{Metadata, NodeReply, NodeRequest, encode_signal};
+use wasm_node_protocol::frame::Lane;
+use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::membership::DialTarget;
+use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
+
+pub use config::{DistConfig, EpmdMode, Listen, StartError};
+pub use cookie::{Cookie, CookieError, CookieSource};
+pub use host::{Answer, Delivered, Host, RequestError};
+pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYTES};
+pub use wasm_node_protocol::handshake::{Peer, Security};
+
+use epmd::{Entry, Registrar, RegistrarConfig};
+use kernel::Kernel;
+use outbox::Pushed;
+
+/// The most strangers that may shake hands at once; further ones are cut off.
+const MAX_HANDSHAKES: usize = 256;
+
+/// How long the listener rests when the system refuses it a connection, in milliseconds.
+const ACCEPT_REST_MS: u64 = 20;
+
+/// How long [`Dist::stop`] waits for links to close in order, in milliseconds; then it cuts
+/// them.
+const STOP_MS: u64 = 1_500;
+
+/// The distribution of one node. A cheap handle: clone it at will.
+#[derive(Clone)]
+pub struct Dist {
+    kernel: Arc<Kernel>,
+    running: Arc<Mutex<Running>>,
+    address: Option<String>,
+}
+
+/// What ends with the distribution.
+#[derive(Default)]
+struct Running {
+    tasks: Vec<JoinHandle<()>>,
+    registrar: Option<Registrar>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// How a send went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendOutcome {
+    /// Under way.
+    Sent,
+    /// Under way, but much waits for that node: the sender should pause, as in
+    /// [`Dist::wait_for_room`].
+    Congested,
+    /// The node is not connected. Nothing was sent.
+    NoConnection,
+    /// Longer than a message may be. Nothing was sent.
+    TooLarge,
+}
+
+/// Which of the connected nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeSet {
+    /// Those that all see.
+    Visible,
+    /// Those that only their peers see.
+    Hidden,
+    /// Both.
+    All,
+}
+
+/// Why there is no connection. Nobody's, or the user's to mend; the reason says.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("cannot connect to {target}: {reason}")]
+pub struct ConnectError {
+    /// To whom.
+    pub target: String,
+    /// Why not, and what to do.
+    pub reason: String,
+}
+
+impl Dist {
+    /// Starts: listens and registers with the port mapper, as the configuration says. All of
+    /// its tasks run on the runtime that this is awaited on, which should do nothing else, so
+    /// that ticks go out in time whatever actors do.
+    pub async fn start(config: DistConfig, host: Arc<dyn Host>) -> Result<Self, StartError> {
+        let mut running = Running::default();
+        let mut listener = None;
+        let mut address = None;
+        if let Some(listen) = &config.listen {
+            let bound = config::bind(listen).await?;
+            let at = bound
+                .local_addr()
+                .map_err(|e| StartError::Listen((listen.host, 0).into(), e))?;
+            if let EpmdMode::Port(port) = config.epmd {
+                let serve_on = if listen.host.is_loopback() {
+                    [127, 0, 0, 1]
+                } else {
+                    [0, 0, 0, 0]
+                };
+                let mapper = RegistrarConfig {
+                    port,
+                    serve_on: serve_on.into(),
+                };
+                let entry = Entry::new(
+                    config.name.alive(),
+                    at.port(),
+                    config.kind == NodeKind::Hidden,
+                );
+                running.registrar = Some(Registrar::start(mapper, entry).await?);
+            }
+            address = Some(config::public_address(&config.name, at));
+            listener = Some(bound);
+        }
+        let kernel = Kernel::new(config, host, address.clone());
+        running.tasks.push(tokio::spawn(kernel.clone().run()));
+        if let Some(listener) = listener {
+            running
+                .tasks
+                .push(tokio::spawn(listen(kernel.clone(), listener)));
+        }
+        Ok(Self {
+            kernel,
+            running: Arc::new(Mutex::new(running)),
+            address,
+        })
+    }
+
+    /// Leaves the cluster: gives up the name, tells all peers, closes all links (what waits
+    /// is still sent, for at most 1.5 s) and reports their ends to the host.
+    pub async fn stop(&self) {
+        let running = std::mem::take(&mut *self.running.lock());
+        self.kernel
+            .leave_cluster(Duration::from_millis(STOP_MS))
+            .await;
+        drop(running);
+    }
+
+    /// Where others can dial this node, `host:port`, if it listens.
+    pub fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.kernel.config.name
+    }
+
+    /// Sends a signal to another node; never waits. From any thread.
+    pub fn send(&self, node: Incarnation, to: &Target, signal: &Signal) -> SendOutcome {
+        let pushed = self.kernel.tables.with_link(node, |link| {
+            link.outbox.push_with(Lane::Signal, |out| {
+                encode_signal(to, &Metadata::default(), signal, out)
+            })
+        });
+        match pushed {
+            Some(Pushed::Ok) => SendOutcome::Sent,
+            Some(Pushed::Congested) => SendOutcome::Congested,
+            Some(Pushed::TooLarge) => SendOutcome::TooLarge,
+            Some(Pushed::Closed) | None => SendOutcome::NoConnection,
+        }
+    }
+
+    /// Blocks this thread until little waits for the node, or it is gone; false if that took
+    /// longer than `timeout`. Not for async tasks.
+    pub fn wait_for_room(&self, node: Incarnation, timeout: Duration) -> bool {
+        // Outside of the table's lock.
+        let link = self.kernel.tables.with_link(node, Arc::clone);
+        link.is_none_or(|link| link.outbox.wait_for_room(timeout))
+    }
+
+    /// Bytes that wait to be sent to a node.
+    pub fn queued_bytes(&self, node: Incarnation) -> usize {
+        self.kernel
+            .tables
+            .with_link(node, |link| link.outbox.queued_bytes())
+            .unwrap_or(0)
+    }
+
+    /// Connects to a node by name, if it is not connected yet. Bounded by 10 s.
+    pub async fn connect(&self, name: &NodeName) -> Result<Incarnation, ConnectError> {
+        match self.incarnation_of(name) {
+            Some(incarnation) => Ok(incarnation),
+            None => {
+                self.dial(
+                    DialTarget::Node {
+                        name: name.clone(),
+                        address: None,
+                    },
+                    false,
+                )
+                .await
+            }
+        }
+    }
+
+    /// Connects to whoever listens at `host:port`, without a port mapper. With `keep`, goes on
+    /// trying, quietly, until somebody answers, if the first try fails.
+    pub async fn connect_address(
+        &self,
+        address: &str,
+        keep: bool,
+    ) -> Result<Incarnation, ConnectError> {
+        self.dial(DialTarget::Address(address.into()), keep).await
+    }
+
+    /// Connects to a node by name and stays connected: goes on trying until it is up, and
+    /// again when it was lost, until [`Dist::disconnect`]. Answers for the first try.
+    pub async fn keep_connected(&self, name: &NodeName) -> Result<Incarnation, ConnectError> {
+        self.dial(
+            DialTarget::Node {
+                name: name.clone(),
+                address: None,
+            },
+            true,
+        )
+        .await
+    }
+
+    /// Starts to connect and does not wait; `node_up` tells of success.
+    pub fn connect_in_background(&self, name: &NodeName) {
+        if self.incarnation_of(name).is_none() {
+            let (asker, _) = oneshot::channel();
+            self.kernel.connect(
+                DialTarget::Node {
+                    name: name.clone(),
+                    address: None,
+                },
+                false,
+                asker,
+            );
+        }
+    }
+
+    async fn dial(&self, target: DialTarget, keep: bool) -> Result<Incarnation, ConnectError> {
+        let shown = match &target {
+            DialTarget::Node { name, .. } => name.to_string(),
+            DialTarget::Address(address) => address.clone(),
+        };
+        let failed = |reason: String| ConnectError {
+            target: shown.clone(),
+            reason,
+        };
+        let (asker, answer) = oneshot::channel();
+        self.kernel.connect(target, keep, asker);
+        let answer = answer
+            .await
+            .map_err(|_| failed("this node is stopping".into()))?;
+        let name = answer.map_err(&failed)?;
+        self.incarnation_of(&name)
+            .ok_or_else(|| failed("the connection went down at once".into()))
+    }
+
+    /// Cuts the connection to a node until somebody asks for one; whether there was one.
+    pub fn disconnect(&self, name: &NodeName) -> bool {
+        let connected = *name != self.kernel.config.name && self.incarnation_of(name).is_some();
+        self.kernel.disconnect(name.clone());
+        connected
+    }
+
+    /// The connected nodes, sorted by name, without this one.
+    pub fn nodes(&self, which: NodeSet) -> Vec<(NodeName, Incarnation, NodeKind)> {
+        let links = self.kernel.tables.links();
+        let wanted = |kind| match which {
+            NodeSet::Visible => kind == NodeKind::Visible,
+            NodeSet::Hidden => kind == NodeKind::Hidden,
+            NodeSet::All => true,
+        };
+        let peers = links
+            .iter()
+            .map(|link| &link.peer)
+            .filter(|peer| wanted(peer.kind));
+        let mut nodes: Vec<_> = peers
+            .map(|peer| (peer.name.clone(), peer.incarnation, peer.kind))
+            .collect();
+        nodes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        nodes
+    }
+
+    /// The name of a run of a node, this one included, also after it went down (a few thousand
+    /// are remembered).
+    pub fn name_of(&self, node: Incarnation) -> Option<NodeName> {
+        self.kernel.node_of(node)
+    }
+
+    /// The run of a node that is connected, or of this one.
+    pub fn incarnation_of(&self, name: &NodeName) -> Option<Incarnation> {
+        if *name == self.kernel.config.name {
+            return Some(self.kernel.config.incarnation);
+        }
+        self.kernel.tables.incarnation_of(name)
+    }
+
+    /// The number of a run in printed pids: 0 for this one, then in the order they were met;
+    /// none for a run never met.
+    pub fn number_of(&self, node: Incarnation) -> Option<u32> {
+        self.kernel.node_number(node)
+    }
+
+    /// Asks another host. Await it on a runtime with timers.
+    pub async fn request(
+        &self,
+        node: Incarnation,
+        request: NodeRequest,
+        timeout: Duration,
+    ) -> Result<NodeReply, RequestError> {
+        let (sender, answer) = oneshot::channel();
+        self.request_then(node, request, move |result| {
+            let _ = sender.send(result);
+        });
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(RequestError::NoConnection),
+            Err(_) => Err(RequestError::Timeout),
+        }
+    }
+
+    /// Asks another host from any thread, without a time-out: `on_reply` is called exactly
+    /// once, at the reply or when the link ends. It must be quick.
+    pub fn request_then(
+        &self,
+        node: Incarnation,
+        request: NodeRequest,
+        on_reply: impl FnOnce(Result<NodeReply, RequestError>) + Send + 'static,
+    ) {
+        match self.kernel.tables.with_link(node, Arc::clone) {
+            Some(link) => link.request(request, Box::new(on_reply)),
+            None => on_reply(Err(RequestError::NoConnection)),
+        }
+    }
+
+    /// Claims a global name for an actor of this node; [`Host::registered`] tells how it
+    /// went. If the actor ends at that very moment, call [`Dist::actor_gone`] after this.
+    pub fn register(&self, name: &str, actor: Pid, tag: Ref) {
+        self.kernel.register(name.into(), actor, tag);
+    }
+
+    /// Gives up a global name that an actor of this node holds; whether one did.
+    pub fn unregister(&self, name: &str) -> bool {
+        self.kernel.unregister(name)
+    }
+
+    /// Who holds a global name, as known here. Never waits.
+    pub fn whereis(&self, name: &str) -> Option<Pid> {
+        self.kernel.tables.whereis(name)
+    }
+
+    /// All global names, sorted.
+    pub fn registered(&self) -> Vec<String> {
+        self.kernel.tables.names()
+    }
+
+    /// Adds an actor of this node to a group: at once here, soon everywhere. As with
+    /// [`Dist::register`], tell [`Dist::actor_gone`] of an actor that has just ended.
+    pub fn join(&self, group: &str, actor: Pid) -> Result<(), GroupError> {
+        self.kernel.join(group, actor)
+    }
+
+    /// Undoes one join; whether there was one.
+    pub fn leave(&self, group: &str, actor: Pid) -> bool {
+        self.kernel.leave(group, actor)
+    }
+
+    /// The members of a group, once for each join.
+    pub fn members(&self, group: &str) -> Vec<Pid> {
+        self.kernel.tables.members(group, |_| true)
+    }
+
+    /// The members of a group on this node.
+    pub fn local_members(&self, group: &str) -> Vec<Pid> {
+        let here = self.kernel.config.incarnation;
+        self.kernel.tables.members(group, |pid| pid.node == here)
+    }
+
+    /// The groups that have members, sorted.
+    pub fn groups(&self) -> Vec<String> {
+        self.kernel.tables.groups()
+    }
+
+    /// An actor of this node ended: its global names and memberships go. Cheap for one that
+    /// never had any.
+    pub fn actor_gone(&self, actor: Pid) {
+        self.kernel.actor_gone(actor);
+    }
+}
+
+async fn listen(kernel: Arc<Kernel>, listener: TcpListener) {
+    let room = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => match room.clone().try_acquire_owned() {
+                Ok(permit) => kernel.accept(stream, from, permit),
+                Err(_) => {
+                    tracing::warn!(%from, "refused a connection: {MAX_HANDSHAKES} are shaking hands")
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, "could not take a connection");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_REST_MS)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What the distribution asks of the node that it serves, and the values that pass between.
+
+use std::sync::Arc;
+
+use wasm_node_protocol::codec::{NodeReply, NodeRequest, WireMessage};
+use wasm_node_protocol::handshake::Peer;
+use wasm_node_protocol::{Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, Target};
+
+use super::link::Link;
+
+/// What the node does for the network. Implemented by the composition root, and by tests.
+///
+/// All of it is called on the distribution's own threads, must return quickly and never
+/// wait. `deliver` and `request` of one peer are called in the order sent, after its
+/// `node_up` and before its `node_down`. The other calls come one after another. It is
+/// allowed to call [`super::Dist`] back.
+pub trait Host: Send + Sync + 'static {
+    /// A signal came for an actor or a name of this node. One for nobody is dropped, or
+    /// answered as the signal demands.
+    fn deliver(&self, from: Incarnation, to: Target, signal: Signal) -> Delivered;
+    /// Another host asks. The answer may be given later, from any thread; an answer that is
+    /// dropped lets the asker's time-out run.
+    fn request(&self, from: &Peer, request: NodeRequest, answer: Answer);
+    /// A node is up: signals reach it from now on.
+    fn node_up(&self, node: Incarnation, event: NodeEvent);
+    /// A node is down, once for each `node_up`. Links and monitors across get `noconnection`.
+    /// Record them before you send them: what is not recorded by now was never sent.
+    fn node_down(&self, node: Incarnation, event: NodeEvent);
+    /// The answer to [`super::Dist::register`], exactly once.
+    fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>);
+    /// An actor of this node lost a global name to another holder.
+    fn name_conflict(&self, loser: Pid, name: String, holder: Pid);
+}
+
+/// How a delivery went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// There is room for more.
+    Ok,
+    /// It was the mailbox's fill: reading from that peer rests for a moment.
+    Full,
+}
+
+/// How a request is answered.
+pub struct Answer {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Answer {
+    pub(super) fn new(link: Arc<Link>, id: u64) -> Self {
+        Self { link, id }
+    }
+
+    /// Answers. Nobody hears it if the link is down by now.
+    pub fn send(self, reply: NodeReply) {
+        self.link.push(&WireMessage::Reply { id: self.id, reply });
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.link.release_answer();
+    }
+}
+
+/// Why a request to another host has no reply.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The node is not connected, or its link went down meanwhile.
+    #[error("noconnection: the connection to the node is down")]
+    NoConnection,
+    /// No reply in time.
+    #[error("timeout: the node did not answer in time")]
+    Timeout,
+    /// The request is longer than a message may be.
+    #[error("the request is too large to be sent")]
+    TooLarge,
+    /// Too many wait for their replies.
+    #[error("{0} requests to that node wait for their replies already")]
+    TooMany(usize),
+}

@@ -1,0 +1,515 @@
+//! The kernel: owns the machines that decide about the cluster, and carries out what they
+//! want.
+//!
+//! One lock guards the machines, so that any thread can join a group, give up a name or
+//! report a link and see the effect at once; it is held for one step, never while anything
+//! waits, and no callback of the host runs under it. What must go in order and may call back
+//! (`node_up`, `node_down`, answers) is queued as events for the kernel's one task, which
+//! also keeps the machines' deadlines.
+//!
+//! Does not know sockets: links do.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
+use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
+use wasm_node_protocol::codec::WireMessage;
+use wasm_node_protocol::global::RequestId;
+use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
+use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::session::MAX_TICK_TIME_MS;
+use wasm_node_protocol::{Incarnation, Millis, NodeEvent, NodeName, Pid, Ref, RegisterError};
+
+use super::config::DistConfig;
+use super::host::Host;
+use super::link::{self, Link};
+use super::tables::Tables;
+
+/// How a connect request is answered.
+pub(super) type OnConnected = oneshot::Sender<Result<NodeName, String>>;
+
+pub(super) struct Kernel {
+    pub config: DistConfig,
+    pub host: Arc<dyn Host>,
+    pub tables: Tables,
+    runtime: Handle,
+    started: Instant,
+    state: Mutex<State>,
+    /// The kernel's task has events, or an earlier deadline.
+    wake: Notify,
+    /// A link ended; for whoever stops the node.
+    ended: Notify,
+}
+
+struct State {
+    cluster: Cluster,
+    links: HashMap<LinkId, Entry>,
+    requests: HashMap<RequestId, Asker>,
+    next_request: u64,
+    events: VecDeque<Event>,
+    /// When the kernel's task will look again by itself.
+    armed: Option<Millis>,
+}
+
+/// A link's task, as the kernel reaches it.
+struct Entry {
+    close: Option<oneshot::Sender<String>>,
+    task: AbortHandle,
+    up: Option<Arc<Link>>,
+    /// Lets the reader start.
+    known: Option<oneshot::Sender<()>>,
+    /// Held while a stranger shakes hands.
+    _handshake: Option<OwnedSemaphorePermit>,
+}
+
+enum Asker {
+    Connect(OnConnected),
+    Register { tag: Ref, owner: Pid },
+}
+
+/// What the kernel's task does, in order.
+enum Event {
+    NodeUp {
+        link: Arc<Link>,
+        known: Option<oneshot::Sender<()>>,
+    },
+    NodeDown {
+        link: Arc<Link>,
+        reason: String,
+    },
+    Connected {
+        asker: OnConnected,
+        result: Result<NodeName, String>,
+    },
+    Registered {
+        tag: Ref,
+        owner: Pid,
+        result: Result<(), RegisterError>,
+    },
+    NameConflict {
+        loser: Pid,
+        name: String,
+        holder: Pid,
+    },
+}
+
+impl Kernel {
+    pub fn new(config: DistConfig, host: Arc<dyn Host>, address: Option<String>) -> Arc<Self> {
+        let tick_time_ms = tick_time_ms(&config);
+        let hello = Hello::new(
+            config.name.clone(),
+            config.incarnation,
+            config.kind,
+            tick_time_ms,
+        );
+        let state = State {
+            cluster: Cluster::new(Hello { address, ..hello }, rand::random()),
+            links: HashMap::new(),
+            requests: HashMap::new(),
+            next_request: 0,
+            events: VecDeque::new(),
+            armed: None,
+        };
+        Arc::new(Self {
+            config,
+            host,
+            tables: Tables::default(),
+            runtime: Handle::current(),
+            started: Instant::now(),
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            ended: Notify::new(),
+        })
+    }
+
+    /// The kernel's task: runs until dropped.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let (events, deadline) = self.take_events();
+            for event in events {
+                self.carry_out(event);
+            }
+            let deadline = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(self.instant(deadline)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = deadline => {}
+            }
+        }
+    }
+
+    /// The time, for the machines.
+    pub fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    pub fn instant(&self, at: Millis) -> tokio::time::Instant {
+        (self.started + Duration::from_millis(at.0)).into()
+    }
+
+    pub fn tick_time_ms(&self) -> u32 {
+        tick_time_ms(&self.config)
+    }
+
+    // What links report.
+
+    /// A stranger dialled this node.
+    pub fn accept(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        from: SocketAddr,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let mut state = self.state.lock();
+        let id = state.cluster.accept_link();
+        let (close, closed) = oneshot::channel();
+        let task = self
+            .runtime
+            .spawn(link::accept(self.clone(), id, stream, from, closed));
+        let entry = Entry {
+            close: Some(close),
+            task: task.abort_handle(),
+            up: None,
+            known: None,
+            _handshake: Some(handshake),
+        };
+        state.links.insert(id, entry);
+    }
+
+    /// The stranger is one no longer.
+    pub fn handshake_done(&self, link: LinkId) {
+        if let Some(entry) = self.state.lock().links.get_mut(&link) {
+            entry._handshake = None;
+        }
+    }
+
+    pub fn hello(&self) -> Hello {
+        self.state.lock().cluster.hello().clone()
+    }
+
+    pub fn hello_sent(&self, link: LinkId) {
+        self.state.lock().cluster.hello_sent(link);
+    }
+
+    pub fn judge(&self, link: LinkId, peer: &Peer) -> Result<(), Refusal> {
+        self.state.lock().cluster.judge(link, peer)
+    }
+
+    /// The link is up; what is returned resolves once the host knows, or is dropped if the
+    /// link is not to be.
+    pub fn link_up(self: &Arc<Self>, link: &Arc<Link>) -> oneshot::Receiver<()> {
+        let (known, is_known) = oneshot::channel();
+        self.step(|state, now| {
+            if let Some(entry) = state.links.get_mut(&link.id) {
+                entry.up = Some(link.clone());
+                entry.known = Some(known);
+            }
+            let (link, peer) = (link.id, link.peer.clone());
+            state
+                .cluster
+                .handle(now, ClusterInput::LinkUp { link, peer });
+        });
+        is_known
+    }
+
+    /// A link ended, or never came to be.
+    pub fn link_down(self: &Arc<Self>, link: LinkId, reason: String, refusal: Option<Refusal>) {
+        self.step(|state, now| {
+            state.cluster.handle(
+                now,
+                ClusterInput::LinkDown {
+                    link,
+                    reason,
+                    refusal,
+                },
+            );
+        });
+        // Only now, as the machines may have just said what was to be done with it.
+        self.state.lock().links.remove(&link);
+        self.ended.notify_waiters();
+    }
+
+    /// A message for the machines came over a link.
+    pub fn message(self: &Arc<Self>, link: LinkId, message: WireMessage) {
+        self.step(|state, now| {
+            state
+                .cluster
+                .handle(now, ClusterInput::Message { link, message })
+        });
+    }
+
+    // What the node asks for.
+
+    pub fn connect(self: &Arc<Self>, target: DialTarget, keep: bool, asker: OnConnected) {
+        self.step(|state, now| {
+            let request = state.ask(Asker::Connect(asker));
+            state.cluster.handle(
+                now,
+                ClusterInput::Connect {
+                    request,
+                    target,
+                    keep,
+                },
+            );
+        });
+    }
+
+    pub fn disconnect(self: &Arc<Self>, node: NodeName) {
+        self.step(|state, now| state.cluster.handle(now, ClusterInput::Disconnect { node }));
+    }
+
+    pub fn register(self: &Arc<Self>, name: String, owner: Pid, tag: Ref) {
+        self.tables.engage(owner);
+        self.step(|state, now| {
+            let request = state.ask(Asker::Register { tag, owner });
+            state.cluster.handle(
+                now,
+                ClusterInput::Register {
+                    request,
+                    name,
+                    pid: owner,
+                },
+            );
+        });
+    }
+
+    pub fn unregister(self: &Arc<Self>, name: &str) -> bool {
+        self.step(|state, now| state.cluster.unregister(now, name))
+    }
+
+    pub fn join(self: &Arc<Self>, group: &str, pid: Pid) -> Result<(), GroupError> {
+        self.tables.engage(pid);
+        self.step(|state, now| state.cluster.join(now, group, pid))
+    }
+
+    pub fn leave(self: &Arc<Self>, group: &str, pid: Pid) -> bool {
+        self.step(|state, now| state.cluster.leave(now, group, pid))
+    }
+
+    pub fn actor_gone(self: &Arc<Self>, pid: Pid) {
+        if self.tables.disengage(pid) {
+            self.step(|state, now| state.cluster.handle(now, ClusterInput::ActorDown { pid }));
+        }
+    }
+
+    pub fn node_of(&self, incarnation: Incarnation) -> Option<NodeName> {
+        self.state.lock().cluster.node_of(incarnation).cloned()
+    }
+
+    pub fn node_number(&self, incarnation: Incarnation) -> Option<u32> {
+        self.state.lock().cluster.node_number(incarnation)
+    }
+
+    /// Tells all peers and closes all links; done when they are closed, or cut after `patience`.
+    pub async fn leave_cluster(self: &Arc<Self>, patience: Duration) {
+        self.step(|state, now| state.cluster.handle(now, ClusterInput::Leave));
+        let all_ended = async {
+            loop {
+                let ended = self.ended.notified();
+                tokio::pin!(ended);
+                // Before the look, or an end in between would be missed.
+                ended.as_mut().enable();
+                if self.state.lock().links.is_empty() {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if tokio::time::timeout(patience, all_ended).await.is_err() {
+            let tasks: Vec<_> = self
+                .state
+                .lock()
+                .links
+                .values()
+                .map(|entry| entry.task.clone())
+                .collect();
+            tasks.iter().for_each(AbortHandle::abort);
+        }
+        let (events, _) = self.take_events();
+        events.into_iter().for_each(|event| self.carry_out(event));
+    }
+
+    /// Runs one step of the machines and does what they want, in order.
+    fn step<T>(self: &Arc<Self>, step: impl FnOnce(&mut State, Millis) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = step(&mut state, self.now());
+        while let Some(output) = state.cluster.poll_output() {
+            self.output(&mut state, output);
+        }
+        let deadline = state.cluster.next_deadline();
+        let sooner = match (deadline, state.armed) {
+            (Some(deadline), Some(armed)) => deadline < armed,
+            (deadline, _) => deadline.is_some(),
+        };
+        let wake = sooner || !state.events.is_empty();
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        result
+    }
+
+    fn output(self: &Arc<Self>, state: &mut State, output: ClusterOutput) {
+        match output {
+            ClusterOutput::Dial {
+                link,
+                target,
+                asked,
+            } => {
+                let (close, closed) = oneshot::channel();
+                let task =
+                    self.runtime
+                        .spawn(link::dial(self.clone(), link, target, asked, closed));
+                let entry = Entry {
+                    close: Some(close),
+                    task: task.abort_handle(),
+                    up: None,
+                    known: None,
+                    _handshake: None,
+                };
+                state.links.insert(link, entry);
+            }
+            ClusterOutput::Send { link, message } => {
+                if let Some(link) = state.links.get(&link).and_then(|entry| entry.up.as_ref()) {
+                    link.push(&message);
+                }
+            }
+            ClusterOutput::Close { link, reason } => {
+                if let Some(entry) = state.links.get_mut(&link) {
+                    entry.known = None;
+                    if let Some(close) = entry.close.take() {
+                        let _ = close.send(reason);
+                    }
+                }
+            }
+            ClusterOutput::NodeUp { link, peer: _ } => {
+                if let Some(entry) = state.links.get_mut(&link)
+                    && let Some(link) = entry.up.clone()
+                {
+                    let known = entry.known.take();
+                    state.events.push_back(Event::NodeUp { link, known });
+                }
+            }
+            ClusterOutput::NodeDown {
+                link,
+                peer: _,
+                reason,
+            } => {
+                if let Some(link) = state.links.get(&link).and_then(|entry| entry.up.clone()) {
+                    self.tables.remove_link(&link);
+                    state.events.push_back(Event::NodeDown { link, reason });
+                }
+            }
+            ClusterOutput::Connected { request, result } => {
+                if let Some(Asker::Connect(asker)) = state.requests.remove(&request) {
+                    state.events.push_back(Event::Connected { asker, result });
+                }
+            }
+            ClusterOutput::Registered { request, result } => {
+                if let Some(Asker::Register { tag, owner }) = state.requests.remove(&request) {
+                    state
+                        .events
+                        .push_back(Event::Registered { tag, owner, result });
+                }
+            }
+            ClusterOutput::NameConflict {
+                name,
+                loser,
+                holder,
+            } => {
+                state.events.push_back(Event::NameConflict {
+                    loser,
+                    name,
+                    holder,
+                });
+            }
+            ClusterOutput::NameInstalled { name, pid } => self.tables.install_name(name, pid),
+            ClusterOutput::NameRemoved { name } => self.tables.remove_name(&name),
+            ClusterOutput::GroupJoined { group, pid } => self.tables.join_group(group, pid),
+            ClusterOutput::GroupLeft { group, pid } => self.tables.leave_group(&group, pid),
+        }
+    }
+
+    fn take_events(self: &Arc<Self>) -> (VecDeque<Event>, Option<Millis>) {
+        let due = self
+            .state
+            .lock()
+            .cluster
+            .next_deadline()
+            .is_some_and(|at| at <= self.now());
+        if due {
+            self.step(|state, now| state.cluster.handle(now, ClusterInput::Timer));
+        }
+        let mut state = self.state.lock();
+        state.armed = state.cluster.next_deadline();
+        (mem::take(&mut state.events), state.armed)
+    }
+
+    fn carry_out(&self, event: Event) {
+        match event {
+            Event::NodeUp { link, known } => {
+                // Not before the host has heard that an earlier link to it is down.
+                self.tables.insert_link(&link);
+                self.host.node_up(
+                    link.peer.incarnation,
+                    node_event(&link.peer, "connected".into()),
+                );
+                if let Some(known) = known {
+                    let _ = known.send(());
+                }
+            }
+            Event::NodeDown { link, reason } => {
+                // The link may have come up and gone down in one go.
+                self.tables.remove_link(&link);
+                link.close_gate();
+                link.end();
+                self.host
+                    .node_down(link.peer.incarnation, node_event(&link.peer, reason));
+            }
+            Event::Connected { asker, result } => {
+                let _ = asker.send(result);
+            }
+            Event::Registered { tag, owner, result } => self.host.registered(tag, owner, result),
+            Event::NameConflict {
+                loser,
+                name,
+                holder,
+            } => self.host.name_conflict(loser, name, holder),
+        }
+    }
+}
+
+impl State {
+    fn ask(&mut self, asker: Asker) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(request, asker);
+        request
+    }
+}
+
+fn node_event(peer: &Peer, reason: String) -> NodeEvent {
+    NodeEvent {
+        node: peer.name.clone(),
+        kind: peer.kind,
+        reason,
+    }
+}
+
+fn tick_time_ms(config: &DistConfig) -> u32 {
+    let ms = config.tick_time.as_millis().min(MAX_TICK_TIME_MS.into());
+    ms as u32
+}

@@ -1,0 +1,225 @@
+//! What waits to be sent over one link: filled by any thread, emptied by the link's writer.
+//!
+//! Contract: messages of one lane leave in the order pushed, control first. Pushing never
+//! waits; over [`PEER_QUEUE_HIGH_BYTES`] it says that the sender should, and over
+//! [`MAX_PEER_QUEUE_BYTES`] the outbox closes for good, so that memory stays bounded even if
+//! nobody listens. The writer is woken only if it sleeps.
+//!
+//! Does not know sockets.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use wasm_node_protocol::frame::{FrameError, FrameWriter, Lane, MAX_MESSAGE_BYTES};
+
+/// With more than so many bytes waiting for a peer, senders to it are asked to pause.
+pub const PEER_QUEUE_HIGH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Senders go on when no more than so many bytes wait.
+pub const PEER_QUEUE_LOW_BYTES: usize = 2 * 1024 * 1024;
+
+/// With more than so many bytes waiting, as when senders do not pause, the link is given up:
+/// room for a few of the longest messages.
+pub const MAX_PEER_QUEUE_BYTES: usize = PEER_QUEUE_HIGH_BYTES + 4 * MAX_MESSAGE_BYTES;
+
+/// How a push went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pushed {
+    /// Queued.
+    Ok,
+    /// Queued, and over the high mark.
+    Congested,
+    /// Not queued: closed, or closed by this push.
+    Closed,
+    /// Not queued: longer than [`MAX_MESSAGE_BYTES`].
+    TooLarge,
+}
+
+/// Why the writer has nothing to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drained {
+    /// Nothing waits; more may come.
+    Idle,
+    /// Nothing waits, and nothing will.
+    Finished,
+}
+
+/// The queue of one link.
+#[derive(Default)]
+pub struct Outbox {
+    state: Mutex<State>,
+    wake: Notify,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: FrameWriter,
+    closing: Option<Closing>,
+    sleeping: bool,
+    waiting_for_room: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// What waits is still to be sent.
+    Flush,
+    /// Given up: senders did not pause.
+    Overfull,
+}
+
+impl Outbox {
+    /// Queues one message, encoded by `encode`.
+    pub fn push_with(&self, lane: Lane, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
+        self.push(|queue| queue.push_with(lane, encode))
+    }
+
+    fn push(&self, push: impl FnOnce(&mut FrameWriter) -> Result<(), FrameError>) -> Pushed {
+        let mut state = self.state.lock();
+        if state.closing.is_some() {
+            return Pushed::Closed;
+        }
+        if push(&mut state.queue).is_err() {
+            return Pushed::TooLarge;
+        }
+        let queued = state.queue.queued_bytes();
+        if queued > MAX_PEER_QUEUE_BYTES {
+            state.closing = Some(Closing::Overfull);
+            state.queue = FrameWriter::new();
+        }
+        let sleeping = std::mem::replace(&mut state.sleeping, false);
+        drop(state);
+        if sleeping {
+            self.wake.notify_one();
+        }
+        if queued > MAX_PEER_QUEUE_BYTES {
+            self.room.notify_all();
+            Pushed::Closed
+        } else if queued > PEER_QUEUE_HIGH_BYTES {
+            Pushed::Congested
+        } else {
+            Pushed::Ok
+        }
+    }
+
+    /// Takes no more messages; what waits is still to be sent.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closing.get_or_insert(Closing::Flush);
+        drop(state);
+        self.wake.notify_one();
+        self.room.notify_all();
+    }
+
+    /// Whether it closed because senders did not pause.
+    pub fn is_overfull(&self) -> bool {
+        self.state.lock().closing == Some(Closing::Overfull)
+    }
+
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.state.lock().queue.queued_bytes()
+    }
+
+    /// Blocks this thread until the queue is at most at the low mark, or closed; false if that
+    /// took longer than `timeout`.
+    pub fn wait_for_room(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.state.lock();
+        state.waiting_for_room += 1;
+        let room = |state: &State| {
+            state.closing.is_some() || state.queue.queued_bytes() <= PEER_QUEUE_LOW_BYTES
+        };
+        while !room(&state) && !self.room.wait_until(&mut state, deadline).timed_out() {}
+        state.waiting_for_room -= 1;
+        room(&state)
+    }
+
+    /// Moves about `target_bytes` of frames to `out`, which is empty. If nothing waits, says
+    /// whether more may come; then, if `sleep`, the next push wakes [`Outbox::woken`].
+    pub fn fill(&self, out: &mut Vec<u8>, target_bytes: usize, sleep: bool) -> Option<Drained> {
+        let mut state = self.state.lock();
+        state.queue.fill(out, target_bytes);
+        if state.waiting_for_room > 0 && state.queue.queued_bytes() <= PEER_QUEUE_LOW_BYTES {
+            self.room.notify_all();
+        }
+        match (out.is_empty(), state.closing) {
+            (false, _) => None,
+            (true, Some(_)) => Some(Drained::Finished),
+            (true, None) => {
+                state.sleeping = sleep;
+                Some(Drained::Idle)
+            }
+        }
+    }
+
+    /// Waits for a push after [`Outbox::fill`] found nothing and was told to sleep.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn push(outbox: &Outbox, bytes: usize) -> Pushed {
+        outbox.push_with(Lane::Signal, |out| out.resize(out.len() + bytes, 7))
+    }
+
+    #[test]
+    fn asks_senders_to_pause_and_lets_them_go_on() {
+        let outbox = Arc::new(Outbox::default());
+        let half = PEER_QUEUE_HIGH_BYTES / 2 + 1;
+        assert_eq!(push(&outbox, half), Pushed::Ok);
+        assert_eq!(push(&outbox, half), Pushed::Congested);
+        assert!(!outbox.wait_for_room(Duration::from_millis(1)));
+        let waiting = outbox.clone();
+        let waiter = std::thread::spawn(move || waiting.wait_for_room(Duration::from_secs(30)));
+        let mut out = Vec::new();
+        while outbox.queued_bytes() > 0 {
+            out.clear();
+            outbox.fill(&mut out, 1 << 20, true);
+        }
+        assert!(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn gives_up_when_nobody_pauses() {
+        let outbox = Outbox::default();
+        let mut pushes = 0;
+        while push(&outbox, 16 << 20) != Pushed::Closed {
+            pushes += 1;
+            assert!(pushes < 1000);
+        }
+        assert!(outbox.is_overfull());
+        assert_eq!(outbox.queued_bytes(), 0, "and lets go of the memory");
+        assert_eq!(push(&outbox, 1), Pushed::Closed);
+        assert!(
+            outbox.wait_for_room(Duration::ZERO),
+            "nobody waits for a closed one"
+        );
+    }
+
+    #[test]
+    fn a_closed_one_is_emptied_first() {
+        let outbox = Outbox::default();
+        push(&outbox, 10);
+        outbox.close();
+        let mut out = Vec::new();
+        assert_eq!(outbox.fill(&mut out, 1000, true), None);
+        assert!(!out.is_empty());
+        out.clear();
+        assert_eq!(outbox.fill(&mut out, 1000, true), Some(Drained::Finished));
+    }
+
+    #[test]
+    fn an_overlong_message_is_refused() {
+        assert_eq!(
+            push(&Outbox::default(), MAX_MESSAGE_BYTES + 1),
+            Pushed::TooLarge
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! What any thread may look up without asking the kernel: the peers that are up, the global
+//! names, the groups.
+//!
+//! Contract: only the kernel writes, in the order of its machines' outputs. Locks are held
+//! for one look-up, never across another lock but that of an outbox.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use wasm_node_protocol::{Incarnation, NodeName, Pid};
+
+use super::link::Link;
+
+#[derive(Default)]
+pub(super) struct Tables {
+    peers: RwLock<Peers>,
+    names: RwLock<HashMap<String, Pid>>,
+    groups: RwLock<HashMap<String, Vec<Pid>>>,
+    /// Actors of this node that may hold names or be in groups: all others' ends are quick.
+    engaged: RwLock<HashSet<Pid>>,
+}
+
+#[derive(Default)]
+struct Peers {
+    by_incarnation: HashMap<Incarnation, Arc<Link>>,
+    by_name: HashMap<NodeName, Incarnation>,
+}
+
+impl Tables {
+    /// Runs `f` on the link to a node that is up.
+    pub fn with_link<T>(&self, node: Incarnation, f: impl FnOnce(&Arc<Link>) -> T) -> Option<T> {
+        self.peers.read().by_incarnation.get(&node).map(f)
+    }
+
+    pub fn incarnation_of(&self, name: &NodeName) -> Option<Incarnation> {
+        self.peers.read().by_name.get(name).copied()
+    }
+
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.peers.read().by_incarnation.values().cloned().collect()
+    }
+
+    pub fn insert_link(&self, link: &Arc<Link>) {
+        let mut peers = self.peers.write();
+        peers
+            .by_name
+            .insert(link.peer.name.clone(), link.peer.incarnation);
+        peers
+            .by_incarnation
+            .insert(link.peer.incarnation, link.clone());
+    }
+
+    /// Removes this very link, if it is there.
+    pub fn remove_link(&self, link: &Arc<Link>) {
+        let mut peers = self.peers.write();
+        let (name, incarnation) = (&link.peer.name, link.peer.incarnation);
+        if peers
+            .by_incarnation
+            .get(&incarnation)
+            .is_some_and(|there| Arc::ptr_eq(there, link))
+        {
+            peers.by_incarnation.remove(&incarnation);
+            if peers.by_name.get(name) == Some(&incarnation) {
+                peers.by_name.remove(name);
+            }
+        }
+    }
+
+    pub fn whereis(&self, name: &str) -> Option<Pid> {
+        self.names.read().get(name).copied()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.names.read().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub fn install_name(&self, name: String, pid: Pid) {
+        self.names.write().insert(name, pid);
+    }
+
+    pub fn remove_name(&self, name: &str) {
+        self.names.write().remove(name);
+    }
+
+    pub fn members(&self, group: &str, of: impl Fn(&Pid) -> bool) -> Vec<Pid> {
+        let groups = self.groups.read();
+        let members = groups.get(group).into_iter().flatten();
+        members.copied().filter(|pid| of(pid)).collect()
+    }
+
+    pub fn groups(&self) -> Vec<String> {
+        let mut groups: Vec<_> = self.groups.read().keys().cloned().collect();
+        groups.sort_unstable();
+        groups
+    }
+
+    pub fn join_group(&self, group: String, pid: Pid) {
+        self.groups.write().entry(group).or_default().push(pid);
+    }
+
+    pub fn leave_group(&self, group: &str, pid: Pid) {
+        let mut groups = self.groups.write();
+        let Some(members) = groups.get_mut(group) else {
+            return;
+        };
+        if let Some(place) = members.iter().position(|member| *member == pid) {
+            members.remove(place);
+        }
+        if members.is_empty() {
+            groups.remove(group);
+        }
+    }
+
+    pub fn engage(&self, pid: Pid) {
+        if !self.engaged.read().contains(&pid) {
+            self.engaged.write().insert(pid);
+        }
+    }
+
+    /// Whether the actor was engaged; it no longer is.
+    pub fn disengage(&self, pid: Pid) -> bool {
+        self.engaged.read().contains(&pid) && self.engaged.write().remove(&pid)
+    }
+}
