@@ -72,6 +72,7 @@ macro_rules! export_actor {
     ($actor:ty) => {
         const _: () = {
             static HOLDER: $crate::actor::Holder<$actor> = $crate::actor::Holder::new();
+            #[allow(dead_code)]
             struct Export;
             impl $crate::bindings::exports::wasm_node::actor::lifecycle::Guest for Export {
                 fn init(
@@ -86,7 +87,9 @@ macro_rules! export_actor {
                     HOLDER.save()
                 }
             }
-    $crate::bindings::export_lifecycle!(Export with_types_in $crate::bindings);
+            // Other linkers than wasm's do not take the contract's export names.
+            #[cfg(target_arch = "wasm32")]
+            $crate::bindings::export_lifecycle!(Export with_types_in $crate::actor::slim);
         };
     };
 }
@@ -111,6 +114,52 @@ macro_rules! export_task {
                 }
             }
             $crate::export_actor!($crate::task::TaskActor<Main>);
+        };
+    };
+}
+
+/// Where wit-bindgen's export macro finds the one for the interface `lifecycle`: ours, which
+/// leaves out two of the functions that would free a result once the host has read it. What
+/// `init` and `turn` return owns memory only when the actor ends, and calling these functions
+/// would cost every turn a second entry into wasm.
+#[doc(hidden)]
+pub mod slim {
+    pub mod exports {
+        pub mod wasm_node {
+            pub mod actor {
+                pub mod lifecycle {
+                    pub use crate::__export_slim_lifecycle as __export_wasm_node_actor_lifecycle_0_1_0_cabi;
+                    pub use crate::bindings::exports::wasm_node::actor::lifecycle::{
+                        __post_return_save, _export_init_cabi, _export_save_cabi,
+                        _export_turn_cabi,
+                    };
+                }
+            }
+        }
+    }
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_slim_lifecycle {
+    ($ty:ident with_types_in $($path:tt)*) => {
+        const _: () = {
+            #[unsafe(export_name = "wasm-node:actor/lifecycle@0.1.0#init")]
+            unsafe extern "C" fn init(kind: i32, bytes: *mut u8, length: usize) -> *mut u8 {
+                unsafe { $($path)*::_export_init_cabi::<$ty>(kind, bytes, length) }
+            }
+            #[unsafe(export_name = "wasm-node:actor/lifecycle@0.1.0#turn")]
+            unsafe extern "C" fn turn() -> *mut u8 {
+                unsafe { $($path)*::_export_turn_cabi::<$ty>() }
+            }
+            #[unsafe(export_name = "wasm-node:actor/lifecycle@0.1.0#save")]
+            unsafe extern "C" fn save() -> *mut u8 {
+                unsafe { $($path)*::_export_save_cabi::<$ty>() }
+            }
+            #[unsafe(export_name = "cabi_post_wasm-node:actor/lifecycle@0.1.0#save")]
+            unsafe extern "C" fn post_save(result: *mut u8) {
+                unsafe { $($path)*::__post_return_save::<$ty>(result) }
+            }
         };
     };
 }

@@ -195,6 +195,7 @@ fn send(response: Response, out: wasi::ResponseOutparam) {
 macro_rules! export_http_handler {
     ($handler:ty) => {
         const _: () = {
+            #[allow(dead_code)]
             struct Export;
             impl $crate::http::bindings::exports::wasi::http::incoming_handler::Guest for Export {
                 fn handle(
@@ -204,6 +205,8 @@ macro_rules! export_http_handler {
                     $crate::http::serve::<$handler>(request, out);
                 }
             }
+            // Other linkers than wasm's do not take the contract's export names.
+            #[cfg(target_arch = "wasm32")]
             $crate::http::bindings::export_incoming_handler!(
                 Export with_types_in $crate::http::bindings
             );

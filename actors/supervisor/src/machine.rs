@@ -525,3 +525,6 @@ impl<C> Machine<C> {
         self.waiting.insert(seq);
     }
 }
+
+#[cfg(test)]
+mod tests;
