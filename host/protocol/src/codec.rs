@@ -158,9 +158,13 @@ const KIND_RESPONSE: u8 = 5;
 
 impl WireMessage {
     /// The lane that it must travel in. Spawns share the signals' lane, so that a child's
-    /// first signal never overtakes the news of its existence.
+    /// first signal never overtakes the news of its existence; so do goodbyes, which would
+    /// otherwise end the link before the signals sent earlier are read.
     pub fn lane(&self) -> Lane {
         match self {
+            Self::Membership(MembershipMessage::Disconnect | MembershipMessage::Leaving) => {
+                Lane::Signal
+            }
             Self::Tick | Self::Membership(_) | Self::Global(_) | Self::Groups(_) => Lane::Control,
             Self::Signal { .. }
             | Self::Request {
