@@ -338,6 +338,7 @@ async fn writers_share_commits_and_readers_do_not_wait_for_them() {
         .collect();
     // The first write is held up in its sync once the queue no longer has it; reads go on.
     while store.writes.waiting() < 99 {
+        assert!(!writers.iter().any(|writer| writer.is_finished()));
         std::thread::yield_now();
     }
     assert_eq!(store.get(&b, "old"), Ok(Some(b"value".to_vec())));
