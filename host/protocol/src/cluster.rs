@@ -426,12 +426,16 @@ impl Cluster {
             MembershipOutput::NodeDown { link, peer, reason } => {
                 if peer.kind == NodeKind::Visible && !self.is_hidden() {
                     self.groups.node_down(&peer.name);
-                    self.global.handle(
-                        now,
-                        GlobalInput::NodeDown {
-                            node: peer.name.clone(),
-                        },
-                    );
+                    // If it is up again over another link already, its node-up follows, and
+                    // says to the names that this one ended.
+                    if self.membership.link_to(&peer.name).is_none() {
+                        self.global.handle(
+                            now,
+                            GlobalInput::NodeDown {
+                                node: peer.name.clone(),
+                            },
+                        );
+                    }
                 }
                 ClusterOutput::NodeDown { link, peer, reason }
             }

@@ -6,7 +6,8 @@
 //!
 //! Contract: messages of one [`Lane`] arrive whole and in the order pushed, and a control
 //! message arrives before every signal pushed after it. Lanes other than control take turns
-//! by the fragment, so that a large message delays no other lane by more than one frame.
+//! by one fragment or one run of small messages (under 130 KiB either), and a waiting control
+//! message goes before the next of these, so that bulk data delays no tick.
 //!
 //! Deliberately does not know what a message means, nor whether the bytes are encrypted.
 

@@ -321,47 +321,61 @@ impl Global {
         Some(claim)
     }
 
-    /// A node came up: claims that gather promises need its, too.
+    /// A node came up: claims that gather promises need its, too. If it was an arbiter over
+    /// an earlier link, it is asked again.
     pub(super) fn include_in_claims(&mut self, node: &NodeName) {
         #[cfg(feature = "mutations")]
         if self.mutations.ignore_newcomers {
             return;
         }
-        let mut prepares = Vec::new();
-        for (number, claim) in &mut self.claims.by_number {
-            if let Stage::Gathering { waits_for } = &mut claim.stage {
-                waits_for.insert(node.clone());
-                prepares.push(GlobalMessage::Prepare {
-                    name: claim.name.clone(),
-                    claim: *number,
-                });
+        let mut messages = Vec::new();
+        for (&number, claim) in &mut self.claims.by_number {
+            let name = || claim.name.clone();
+            match &mut claim.stage {
+                Stage::Gathering { waits_for } => {
+                    waits_for.insert(node.clone());
+                    messages.push(GlobalMessage::Prepare {
+                        name: name(),
+                        claim: number,
+                    });
+                }
+                Stage::Queued { arbiter } if arbiter == node => {
+                    messages.push(GlobalMessage::Claim {
+                        name: name(),
+                        claim: number,
+                    });
+                }
+                _ => {}
             }
         }
-        prepares
+        messages
             .into_iter()
-            .for_each(|prepare| self.send(node, prepare));
+            .for_each(|message| self.send(node, message));
     }
 
     /// A node went down: no claim waits for it any more, nor is it anybody's arbiter.
     pub(super) fn exclude_from_claims(&mut self, node: &NodeName) {
         let mut complete = Vec::new();
         let mut orphaned = Vec::new();
-        for (number, claim) in &mut self.claims.by_number {
+        for (&number, claim) in &mut self.claims.by_number {
             match &mut claim.stage {
                 Stage::Gathering { waits_for } => {
                     let waited = waits_for.remove(node);
                     if waited && waits_for.is_empty() {
-                        complete.push(*number);
+                        complete.push(number);
                     }
                 }
                 Stage::Queued { arbiter } if arbiter == node => {
-                    orphaned.push((*number, claim.name.clone()));
+                    orphaned.push((number, claim.name.clone()));
                 }
                 _ => {}
             }
         }
         complete.into_iter().for_each(|number| self.install(number));
         for (number, name) in orphaned {
+            if !self.claims.by_number.contains_key(&number) {
+                continue; // Ended by one that was complete just now.
+            }
             let arbiter = self.arbiter_of(&name);
             self.claims.set_stage(
                 number,

@@ -125,7 +125,7 @@ pub struct RequestId(pub u64);
 /// What happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GlobalInput {
-    /// A visible node is up.
+    /// A visible node is up; instead of its earlier link, if that was not reported down.
     NodeUp {
         /// Which.
         node: NodeName,
@@ -332,13 +332,19 @@ impl Global {
         self.claims.iter()
     }
 
+    /// The names for which claims are queued here.
+    pub fn queued_names(&self) -> impl Iterator<Item = &str> {
+        self.queues.keys().map(String::as_str)
+    }
+
     fn node_up(&mut self, node: NodeName, incarnation: Incarnation) {
-        self.members.insert(node.clone(), incarnation);
-        let names: Vec<_> = self
-            .table
-            .names_of(&self.own)
-            .map(|(name, pid)| (name.clone(), pid))
-            .collect();
+        if self.members.insert(node.clone(), incarnation).is_some() {
+            // A new link took the place of the old one. No claim may be complete in between.
+            self.forget_facts_of(&node);
+            self.forget_claims_of(&node);
+        }
+        let names = self.table.names_of(&self.own);
+        let names: Vec<_> = names.map(|(name, pid)| (name.clone(), pid)).collect();
         for batch in names.chunks(SYNC_BATCH) {
             self.send(&node, GlobalMessage::Publish(batch.to_vec()));
         }
@@ -346,18 +352,20 @@ impl Global {
     }
 
     fn node_down(&mut self, node: &NodeName) {
-        self.members.remove(node);
-        let names: Vec<_> = self
-            .table
-            .names_of(node)
-            .map(|(name, _)| name.clone())
-            .collect();
+        if self.members.remove(node).is_some() {
+            self.forget_facts_of(node);
+            self.forget_claims_of(node);
+            self.exclude_from_claims(node);
+        }
+    }
+
+    fn forget_facts_of(&mut self, node: &NodeName) {
+        let names = self.table.names_of(node);
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         for name in names {
             let change = self.table.remove(node, &name);
             self.show(&name, change);
         }
-        self.forget_claims_of(node);
-        self.exclude_from_claims(node);
     }
 
     fn message(&mut self, now: Millis, from: &NodeName, message: GlobalMessage) {
