@@ -89,7 +89,9 @@ macro_rules! export_actor {
             }
             // Other linkers than wasm's do not take the contract's export names.
             #[cfg(target_arch = "wasm32")]
-            $crate::bindings::export_lifecycle!(Export with_types_in $crate::actor::slim);
+            const _: () = {
+                $crate::bindings::export_lifecycle!(Export with_types_in $crate::actor::slim);
+            };
         };
     };
 }

@@ -207,9 +207,11 @@ macro_rules! export_http_handler {
             }
             // Other linkers than wasm's do not take the contract's export names.
             #[cfg(target_arch = "wasm32")]
-            $crate::http::bindings::export_incoming_handler!(
-                Export with_types_in $crate::http::bindings
-            );
+            const _: () = {
+                $crate::http::bindings::export_incoming_handler!(
+                    Export with_types_in $crate::http::bindings
+                );
+            };
         };
     };
 }
