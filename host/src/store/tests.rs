@@ -248,6 +248,8 @@ struct DiskState {
     now: Mutex<Vec<u8>>,
     synced: Mutex<Vec<u8>>,
     syncs: AtomicU64,
+    /// Syncs begun.
+    arrived: AtomicU64,
     /// While somebody holds this, a sync waits.
     gate: Mutex<()>,
 }
@@ -286,6 +288,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> std::io::Result<()> {
+        self.0.arrived.fetch_add(1, Ordering::SeqCst);
         let _open = self.0.gate.lock().unwrap();
         let now = self.0.now.lock().unwrap();
         self.0.synced.lock().unwrap().clone_from(&now);
@@ -330,15 +333,18 @@ async fn writers_share_commits_and_readers_do_not_wait_for_them() {
 
     let gate = disk.0.gate.lock().unwrap();
     let before = disk.0.syncs.load(Ordering::SeqCst);
-    let writers: Vec<_> = (0..100)
-        .map(|n| {
-            let (store, b) = (store.clone(), b.clone());
-            tokio::spawn(async move { store.set(&b, format!("new{n}"), vec![n]).await })
-        })
-        .collect();
-    // The first write is held up in its sync once the queue no longer has it; reads go on.
+    let write = |n| {
+        let (store, b) = (store.clone(), b.clone());
+        tokio::spawn(async move { store.set(&b, format!("new{n}"), vec![n]).await })
+    };
+    // One is held up in its sync, and 99 gather behind it.
+    let arrived = disk.0.arrived.load(Ordering::SeqCst);
+    let mut writers = vec![write(0)];
+    while disk.0.arrived.load(Ordering::SeqCst) == arrived {
+        std::thread::yield_now();
+    }
+    writers.extend((1..100).map(write));
     while store.writes.waiting() < 99 {
-        assert!(!writers.iter().any(|writer| writer.is_finished()));
         std::thread::yield_now();
     }
     assert_eq!(store.get(&b, "old"), Ok(Some(b"value".to_vec())));
