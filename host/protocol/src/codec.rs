@@ -195,6 +195,20 @@ impl WireMessage {
 
 /// Appends what [`WireMessage::Signal`] of these parts encodes to, without building one.
 pub fn encode_signal(to: &Target, metadata: &Metadata, signal: &Signal, out: &mut Vec<u8>) {
+    if let Some(body) = encode_signal_head(to, metadata, signal, out) {
+        out.extend_from_slice(body);
+    }
+}
+
+/// As [`encode_signal`], but for the body at the message's end, which is returned for the
+/// caller to append, so that a large one need not be copied. Without such a body all is
+/// appended.
+pub fn encode_signal_head<'a>(
+    to: &Target,
+    metadata: &Metadata,
+    signal: &'a Signal,
+    out: &mut Vec<u8>,
+) -> Option<&'a Bytes> {
     if let Target::Pid(pid) = to
         && *metadata == Metadata::default()
     {
@@ -206,9 +220,12 @@ pub fn encode_signal(to: &Target, metadata: &Metadata, signal: &Signal, out: &mu
                 tag,
                 result: Ok(body),
             } => (KIND_RESPONSE, None, Some(tag), body),
-            _ => return encode_general_signal(to, metadata, signal, out),
+            _ => {
+                encode_general_signal(to, metadata, signal, out);
+                return None;
+            }
         };
-        out.reserve(49 + body.len());
+        out.reserve(49);
         out.push(kind);
         put_id(out, pid.node, pid.serial);
         if let Some(from) = from {
@@ -217,10 +234,10 @@ pub fn encode_signal(to: &Target, metadata: &Metadata, signal: &Signal, out: &mu
         if let Some(tag) = tag {
             put_id(out, tag.node, tag.serial);
         }
-        out.extend_from_slice(body);
-        return;
+        return Some(body);
     }
     encode_general_signal(to, metadata, signal, out);
+    None
 }
 
 /// [`WireMessage::Signal`]'s place among the variants and fields, for postcard, borrowed.

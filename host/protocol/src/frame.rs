@@ -85,8 +85,13 @@ pub enum FrameError {
 enum Piece {
     /// Whole frames, ready to be written.
     Frames(Vec<u8>),
-    /// One message that takes several frames, and how much of it is written.
-    Large { message: Bytes, written: usize },
+    /// One message that takes several frames: a head (perhaps none), the rest, and how much
+    /// of both is written.
+    Large {
+        head: Vec<u8>,
+        body: Bytes,
+        written: usize,
+    },
 }
 
 /// Messages on their way out of one link. Unbounded by itself: the owner stops accepting
@@ -147,18 +152,31 @@ impl FrameWriter {
     /// # Errors
     /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`].
     pub fn push(&mut self, lane: Lane, message: Bytes) -> Result<(), FrameError> {
-        if message.len() <= MAX_FRAME_BYTES {
-            return self.push_with(lane, |run| run.extend_from_slice(&message));
+        self.push_parts(lane, Vec::new(), message)
+    }
+
+    /// Adds one message of two parts, of which the second is not copied if it is large.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`].
+    pub fn push_parts(&mut self, lane: Lane, head: Vec<u8>, body: Bytes) -> Result<(), FrameError> {
+        let bytes = head.len() + body.len();
+        if bytes <= MAX_FRAME_BYTES {
+            return self.push_with(lane, |run| {
+                run.extend_from_slice(&head);
+                run.extend_from_slice(&body);
+            });
         }
-        if message.len() > MAX_MESSAGE_BYTES {
+        if bytes > MAX_MESSAGE_BYTES {
             return Err(FrameError::TooLong {
-                bytes: message.len(),
+                bytes,
                 limit: MAX_MESSAGE_BYTES,
             });
         }
-        self.queued_bytes += message.len();
+        self.queued_bytes += bytes;
         self.lanes[lane as usize].push_back(Piece::Large {
-            message,
+            head,
+            body,
             written: 0,
         });
         Ok(())
@@ -206,13 +224,21 @@ impl FrameWriter {
                 self.spare = std::mem::take(run);
                 queue.pop_front();
             }
-            Some(Piece::Large { message, written }) => {
-                let rest = &message[*written..];
-                let size = rest.len().min(MAX_FRAME_BYTES);
-                let more = size < rest.len();
+            Some(Piece::Large {
+                head,
+                body,
+                written,
+            }) => {
+                let rest = head.len() + body.len() - *written;
+                let size = rest.min(MAX_FRAME_BYTES);
+                let more = size < rest;
                 out.extend_from_slice(&(size as u32 + 1).to_le_bytes());
                 out.push(lane as u8 | if more { MORE } else { 0 });
-                out.extend_from_slice(&rest[..size]);
+                let of_head = &head[head.len().min(*written)..];
+                let of_head = &of_head[..of_head.len().min(size)];
+                out.extend_from_slice(of_head);
+                let start = (*written + of_head.len()).saturating_sub(head.len());
+                out.extend_from_slice(&body[start..start + size - of_head.len()]);
                 *written += size;
                 self.queued_bytes -= size;
                 if !more {

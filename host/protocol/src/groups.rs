@@ -7,7 +7,7 @@
 //!
 //! Deliberately does not know links or time; hidden nodes are kept away by the caller.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ pub struct Groups {
 /// How often each actor of one node is in each group. Never zero.
 #[derive(Debug, Default)]
 struct Memberships {
-    by_actor: HashMap<Pid, BTreeMap<String, usize>>,
+    by_actor: BTreeMap<Pid, BTreeMap<String, usize>>,
     total: usize,
 }
 

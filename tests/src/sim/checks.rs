@@ -71,9 +71,12 @@ impl Observed {
                 }
             },
             ClusterOutput::Connected { request, .. } => {
-                if !self.connects.remove(request) {
-                    return Err(format!("connect request {request:?} answered twice"));
-                }
+                let first = self.connects.remove(request);
+                return if first {
+                    Ok(())
+                } else {
+                    Err(format!("{request:?} answered twice"))
+                };
             }
             ClusterOutput::Registered { request, result } => {
                 let Some((name, _, since)) = self.claims.remove(request) else {
@@ -96,9 +99,10 @@ impl Observed {
                 self.names.insert(name.clone(), *pid);
             }
             ClusterOutput::NameRemoved { name } => {
-                if self.names.remove(name).is_none() {
-                    return Err(format!("name {name} removed that was not there"));
-                }
+                let before = self.names.remove(name);
+                return before
+                    .map(|_| ())
+                    .ok_or(format!("name {name} removed that was not there"));
             }
             ClusterOutput::NameConflict { .. } => stats.conflicts += 1,
             ClusterOutput::GroupJoined { group, pid } => {
@@ -194,8 +198,8 @@ pub fn one_holder(nodes: &[Option<SimNode>], granted: NodeIndex, name: &str) -> 
         let holder = other
             .cluster
             .global()
-            .holders()
-            .find(|(held, pid)| *held == name && pid.node == other.incarnation);
+            .held()
+            .find(|(held, _)| *held == name);
         if let (true, Some((_, pid))) = (linked, holder) {
             return Err(format!(
                 "{} was granted {name}, which {pid:?} on {} holds; they are linked",
@@ -211,14 +215,10 @@ pub fn one_holder(nodes: &[Option<SimNode>], granted: NodeIndex, name: &str) -> 
 /// # Errors
 /// The nodes do not agree on who is up, who holds a name, who is in a group; or something is
 /// left over.
-pub fn at_rest(
-    nodes: &[Option<SimNode>],
-    observed: &[Observed],
-    cut: &BTreeSet<(NodeIndex, NodeIndex)>,
-) -> Result<(), String> {
+pub fn at_rest(nodes: &[Option<SimNode>], observed: &[Observed]) -> Result<(), String> {
     for (index, node) in nodes.iter().enumerate() {
         let Some(node) = node else { continue };
-        membership(nodes, index, node, cut)?;
+        membership(nodes, node)?;
         let seen = &observed[index];
         let up: BTreeSet<_> = seen.up.keys().collect();
         let peers: BTreeSet<_> = node.cluster.peers().map(|(_, peer)| &peer.name).collect();
@@ -249,9 +249,7 @@ pub fn at_rest(
                 node.name
             ));
         }
-        if cut.is_empty() {
-            tables(nodes, observed, index, node)?;
-        }
+        tables(nodes, observed, index, node)?;
     }
     Ok(())
 }
@@ -260,12 +258,7 @@ fn is_visible(node: &SimNode) -> bool {
     node.cluster.hello().kind == NodeKind::Visible
 }
 
-fn membership(
-    nodes: &[Option<SimNode>],
-    index: NodeIndex,
-    node: &SimNode,
-    cut: &BTreeSet<(NodeIndex, NodeIndex)>,
-) -> Result<(), String> {
+fn membership(nodes: &[Option<SimNode>], node: &SimNode) -> Result<(), String> {
     if !is_visible(node) {
         return Ok(());
     }
@@ -274,16 +267,15 @@ fn membership(
         .peers()
         .map(|(_, peer)| (&peer.name, peer))
         .collect();
-    for (other_index, other) in nodes.iter().enumerate() {
+    for other in nodes {
         let Some(other) = other
             .as_ref()
             .filter(|other| other.name != node.name && is_visible(other))
         else {
             continue;
         };
-        let kept_apart = cut.contains(&(index.min(other_index), index.max(other_index)));
         match up.get(&other.name) {
-            None if !kept_apart => {
+            None => {
                 return Err(format!("{} does not see {}", node.name, other.name));
             }
             Some(peer) if peer.incarnation != other.incarnation => {
@@ -313,27 +305,20 @@ fn tables(
     if !is_visible(node) {
         return Ok(());
     }
-    let own = |observer: &SimNode| -> BTreeMap<String, Pid> {
-        let global = observer.cluster.global().holders();
-        global
-            .filter(|(_, pid)| pid.node == observer.incarnation)
-            .map(|(name, pid)| (name.to_owned(), pid))
-            .collect()
-    };
     let mut truth = BTreeMap::new();
     let mut groups: BTreeMap<(String, Pid), usize> = BTreeMap::new();
     for (other_index, other) in nodes.iter().enumerate() {
         let Some(other) = other.as_ref().filter(|other| is_visible(other)) else {
             continue;
         };
-        for (name, pid) in own(other) {
+        for (name, pid) in other.cluster.global().held() {
             if !observed[other_index].actors.contains(&pid) {
                 return Err(format!(
                     "{}: {name} is held by {pid:?}, which is dead",
                     other.name
                 ));
             }
-            if let Some(first) = truth.insert(name.clone(), pid) {
+            if let Some(first) = truth.insert(name.to_owned(), pid) {
                 return Err(format!(
                     "{name} has two holders at rest: {first:?} and {pid:?}"
                 ));

@@ -1,7 +1,7 @@
 //! The event loop of a simulated cluster: time, faults, and what actors and users do.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use wasm_node_protocol::cluster::{ClusterInput, ClusterOutput};
 use wasm_node_protocol::global::RequestId;
@@ -45,6 +45,7 @@ enum Event {
     Act,
     Fault,
     Mend(Mend),
+    Reconnect,
     Rest,
 }
 
@@ -93,8 +94,6 @@ pub struct World {
     wakes: Vec<Option<Micros>>,
     next_serial: u64,
     sent: BTreeMap<(Pid, Pid), u64>,
-    /// Pairs that a user cut apart.
-    cut: BTreeSet<(NodeIndex, NodeIndex)>,
     stats: Stats,
     trace: Option<VecDeque<String>>,
     /// Every run of every node, to shorten pids in the trace.
@@ -118,7 +117,6 @@ impl World {
             wakes: vec![None; count],
             next_serial: 1,
             sent: BTreeMap::new(),
-            cut: BTreeSet::new(),
             stats: Stats::default(),
             trace: trace.then(VecDeque::new),
             runs: Vec::new(),
@@ -158,7 +156,7 @@ impl World {
             }
         }
         let what = self.failed.take();
-        let what = what.or_else(|| checks::at_rest(&self.nodes, &self.observed, &self.cut).err());
+        let what = what.or_else(|| checks::at_rest(&self.nodes, &self.observed).err());
         match what {
             None => Ok(self.stats),
             Some(what) => {
@@ -241,8 +239,6 @@ impl World {
         self.nodes[node] = Some(new);
         self.observed[node] = Observed::default();
         self.wakes[node] = None;
-        // A user who starts it again means it to be there.
-        self.cut.retain(|(a, b)| *a != node && *b != node);
         self.runs.push((node, incarnation));
         self.note(|| format!("n{node} starts, run {:x}", incarnation.0 >> 48));
         let actors = (0..3).map(|_| self.new_actor(node)).collect::<Vec<_>>();
@@ -458,6 +454,7 @@ impl World {
                 self.plan_in(pause, Event::Fault);
             }
             Event::Mend(mend) => self.mend(mend),
+            Event::Reconnect => self.reconnect(),
             Event::Step { .. } | Event::Wake { .. } | Event::Rest => {}
         }
     }
@@ -533,8 +530,8 @@ impl World {
         let actor = self.rng.pick(&actors).copied();
         let name = format!("name{}", self.rng.below(self.scenario.names));
         match (self.rng.below(100), actor) {
-            (0..30, Some(pid)) => self.register(node, name, pid),
-            (30..35, _) => {
+            (0..25, Some(pid)) => self.register(node, name, pid),
+            (25..30, _) => {
                 // Two nodes at the same moment.
                 for node in alive {
                     let pid = self.new_actor(node);
@@ -542,7 +539,7 @@ impl World {
                     self.register(node, name.clone(), pid);
                 }
             }
-            (35..42, _) => {
+            (30..42, _) => {
                 self.note(|| format!("n{node}: unregister {name}"));
                 self.with(node, |node, now| {
                     node.unregister(now, &name);
@@ -640,8 +637,8 @@ impl World {
                 .entry((from, to))
                 .and_modify(|number| *number += 1)
                 .or_insert(1);
-            let filling = match self.rng.below(20) {
-                0 => self.rng.between(60_000, 300_000),
+            let filling = match self.rng.below(40) {
+                0 => self.rng.between(60_000, 200_000),
                 1..4 => self.rng.between(1_000, 20_000),
                 _ => self.rng.below(200),
             };
@@ -760,6 +757,23 @@ impl World {
         }
     }
 
+    /// Users connect all that users disconnected.
+    fn reconnect(&mut self) {
+        for node in 0..self.scenario.nodes {
+            for other in (0..self.scenario.nodes).filter(|other| *other != node) {
+                let name = Self::name_of(other);
+                self.connect(
+                    node,
+                    DialTarget::Node {
+                        name,
+                        address: None,
+                    },
+                    true,
+                );
+            }
+        }
+    }
+
     /// Everything heals, nobody does anything any more.
     fn rest(&mut self) {
         self.note(|| "everything heals".into());
@@ -777,6 +791,9 @@ impl World {
         for node in 0..count {
             self.mend(Mend::Node(node));
             self.mend(Mend::Restart(node));
+        }
+        if self.scenario.disconnects {
+            self.plan_in(REST_US / 4, Event::Reconnect);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The claims of this node's own actors: queued at the arbiter, gathering promises, pausing
 //! after a collision, until granted, refused or out of time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Global, GlobalMessage, GlobalOutput, MAX_NAME_BYTES, MAX_NAMES_PER_NODE, MAX_PENDING_CLAIMS,
@@ -43,8 +43,8 @@ enum Stage {
 pub(super) struct Claims {
     by_number: BTreeMap<u64, Claim>,
     next_number: u64,
-    by_actor: HashMap<Pid, Vec<u64>>,
-    by_name: HashMap<String, Vec<u64>>,
+    by_actor: BTreeMap<Pid, Vec<u64>>,
+    by_name: BTreeMap<String, Vec<u64>>,
     /// When to look at which.
     timers: BTreeSet<(Millis, u64)>,
 }

@@ -36,7 +36,7 @@ mod claims;
 mod promises;
 mod table;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -235,13 +235,13 @@ pub struct Global {
     members: BTreeMap<NodeName, Incarnation>,
     table: Table,
     /// The names that each actor of this node holds.
-    held: HashMap<Pid, HashSet<String>>,
+    held: BTreeMap<Pid, BTreeSet<String>>,
     /// Claims of this node's actors.
     claims: Claims,
     /// As member: to which claim each name is promised.
-    promises: HashMap<String, ClaimId>,
+    promises: BTreeMap<String, ClaimId>,
     /// As arbiter: whose turn it is for each name (first) and who waits.
-    queues: HashMap<String, VecDeque<ClaimId>>,
+    queues: BTreeMap<String, VecDeque<ClaimId>>,
     /// What this node says to itself; empty between inputs.
     to_self: VecDeque<GlobalMessage>,
     #[cfg(feature = "mutations")]
@@ -257,10 +257,10 @@ impl Global {
             random: seed,
             members: BTreeMap::new(),
             table: Table::default(),
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             claims: Claims::default(),
-            promises: HashMap::new(),
-            queues: HashMap::new(),
+            promises: BTreeMap::new(),
+            queues: BTreeMap::new(),
             to_self: VecDeque::new(),
             #[cfg(feature = "mutations")]
             mutations: Mutations::default(),
@@ -315,9 +315,16 @@ impl Global {
         self.table.holder(name)
     }
 
-    /// All names and holders known here, in no order.
+    /// All names and holders known here, sorted.
     pub fn holders(&self) -> impl Iterator<Item = (&str, Pid)> {
         self.table.holders()
+    }
+
+    /// The names that actors of this node hold.
+    pub fn held(&self) -> impl Iterator<Item = (&str, Pid)> {
+        self.table
+            .names_of(&self.own)
+            .map(|(name, pid)| (name.as_str(), pid))
     }
 
     /// The names promised here, and to which node's claim with which number.

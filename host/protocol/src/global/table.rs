@@ -3,7 +3,7 @@
 //! Owns them and the rule between contradicting ones. Every change says what it did to the
 //! winner, so that a copy for look-ups can follow. Does not know claims or messages.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::ids::{NodeName, Pid};
 
@@ -21,9 +21,9 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// Sorted by the node's name, so that the first wins; nearly always one.
-    facts: HashMap<String, Vec<(NodeName, Pid)>>,
+    facts: BTreeMap<String, Vec<(NodeName, Pid)>>,
     /// Which names each node holds.
-    by_node: HashMap<NodeName, HashMap<String, Pid>>,
+    by_node: BTreeMap<NodeName, BTreeMap<String, Pid>>,
 }
 
 impl Table {
@@ -79,10 +79,10 @@ impl Table {
 
     /// How many names `node`'s actors hold.
     pub fn count(&self, node: &NodeName) -> usize {
-        self.by_node.get(node).map_or(0, HashMap::len)
+        self.by_node.get(node).map_or(0, BTreeMap::len)
     }
 
-    /// All names of `node`'s actors, in no order.
+    /// All names of `node`'s actors, sorted.
     pub fn names_of(&self, node: &NodeName) -> impl Iterator<Item = (&String, Pid)> {
         self.by_node
             .get(node)
@@ -91,7 +91,7 @@ impl Table {
             .map(|(name, pid)| (name, *pid))
     }
 
-    /// All names with their holders, in no order.
+    /// All names with their holders, sorted.
     pub fn holders(&self) -> impl Iterator<Item = (&str, Pid)> {
         self.facts
             .iter()
