@@ -90,7 +90,7 @@ macro_rules! export_actor {
             // Other linkers than wasm's do not take the contract's export names.
             #[cfg(target_arch = "wasm32")]
             const _: () = {
-                $crate::bindings::export_lifecycle!(Export with_types_in $crate::actor::slim);
+        $crate::bindings::export_lifecycle!(Export with_types_in $crate::actor::slim);
             };
         };
     };
@@ -132,8 +132,7 @@ pub mod slim {
                 pub mod lifecycle {
                     pub use crate::__export_slim_lifecycle as __export_wasm_node_actor_lifecycle_0_1_0_cabi;
                     pub use crate::bindings::exports::wasm_node::actor::lifecycle::{
-                        __post_return_save, _export_init_cabi, _export_save_cabi,
-                        _export_turn_cabi,
+                        __post_return_save, _export_init_cabi, _export_save_cabi, _export_turn_cabi,
                     };
                 }
             }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{self, Snapshot};
 use crate::sys::{mailbox, timer};
-use crate::time::millis;
+use crate::time::{millis, nanos};
 use crate::{
     Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, Pid, Ref, RegisterError, ReplyTo,
     SaveError, SpawnError, Start, codec, runtime,
@@ -368,7 +368,10 @@ async fn fresh<S: GenServer>(shared: Rc<Shared<S>>, args: Vec<u8>) -> ExitReason
             Ok(()) => {}
             Err(RegisterError::Taken(holder)) => return ExitReason::AlreadyStarted(holder),
             Err(error) => {
-                return ExitReason::Error(format!("cannot register {name:?} globally: {error:?}"));
+                return ExitReason::Error(format!(
+                    "cannot register \"{name}\" globally: {}",
+                    error.describe()
+                ));
             }
         }
     }
@@ -407,10 +410,8 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
             Next::Wait => runtime::receive().await,
             Next::Timeout(after) => {
                 timed = true;
-                let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-                shared
-                    .deadline
-                    .set(Some(timer::now().saturating_add(after)));
+                let due = timer::now().saturating_add(nanos(after));
+                shared.deadline.set(Some(due));
                 let message = runtime::receive().await;
                 shared.deadline.set(None);
                 message

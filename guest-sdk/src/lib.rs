@@ -45,6 +45,8 @@
 extern crate self as wasm_node_sdk;
 
 pub mod actor;
+#[cfg(all(feature = "allocator", target_arch = "wasm32"))]
+mod allocator;
 pub mod bindings;
 pub mod blocking;
 pub mod codec;

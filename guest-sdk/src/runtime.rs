@@ -7,7 +7,7 @@
 //! waits or loops without work; a turn ends when the mailbox is empty and no task is ready.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
@@ -40,6 +40,35 @@ enum Slot {
     Arrived(Message),
 }
 
+/// The answers that futures wait for, by key. Refs mostly grow, so this mostly appends.
+struct Answers(Vec<((Ref, Kind), Slot)>);
+
+impl Answers {
+    fn find(&self, key: &(Ref, Kind)) -> Result<usize, usize> {
+        match self.0.last() {
+            Some((last, _)) if last < key => Err(self.0.len()),
+            _ => self.0.binary_search_by(|(other, _)| other.cmp(key)),
+        }
+    }
+
+    fn insert(&mut self, key: (Ref, Kind), slot: Slot) {
+        match self.find(&key) {
+            Ok(at) => self.0[at].1 = slot,
+            Err(at) => self.0.insert(at, (key, slot)),
+        }
+    }
+
+    fn get_mut(&mut self, key: &(Ref, Kind)) -> Option<&mut Slot> {
+        let at = self.find(key).ok()?;
+        self.0.get_mut(at).map(|(_, slot)| slot)
+    }
+
+    fn remove(&mut self, key: &(Ref, Kind)) -> Option<Slot> {
+        let at = self.find(key).ok()?;
+        Some(self.0.remove(at).1)
+    }
+}
+
 struct Task {
     /// None while it is polled, and in a free slot.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
@@ -53,7 +82,7 @@ struct Runtime {
     /// Local tasks that have not ended, the main one apart.
     others: Cell<usize>,
     ready: RefCell<VecDeque<usize>>,
-    answers: RefCell<BTreeMap<(Ref, Kind), Slot>>,
+    answers: RefCell<Answers>,
     stash: RefCell<VecDeque<Message>>,
     /// Tasks that found the mailbox empty.
     receivers: RefCell<Vec<Waker>>,
@@ -67,7 +96,7 @@ thread_local! {
             free: RefCell::new(Vec::new()),
             others: Cell::new(0),
             ready: RefCell::new(VecDeque::new()),
-            answers: RefCell::new(BTreeMap::new()),
+            answers: RefCell::new(Answers(Vec::new())),
             stash: RefCell::new(VecDeque::new()),
             receivers: RefCell::new(Vec::new()),
             exit: RefCell::new(None),
@@ -396,7 +425,7 @@ pub(crate) fn reset() {
         rt.free.borrow_mut().clear();
         rt.others.set(0);
         rt.ready.borrow_mut().clear();
-        rt.answers.borrow_mut().clear();
+        rt.answers.borrow_mut().0.clear();
         rt.stash.borrow_mut().clear();
         rt.receivers.borrow_mut().clear();
         rt.exit.borrow_mut().take();

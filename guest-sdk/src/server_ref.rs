@@ -195,8 +195,8 @@ impl fmt::Display for StartError {
         match self {
             StartError::AlreadyStarted(pid) => write!(f, "already started: {pid}"),
             StartError::Ignored => f.write_str("its init chose not to start"),
-            StartError::Failed(reason) => write!(f, "its init failed: {reason:?}"),
-            StartError::Spawn(error) => write!(f, "cannot spawn it: {error:?}"),
+            StartError::Failed(reason) => write!(f, "its init failed: {}", reason.describe()),
+            StartError::Spawn(error) => write!(f, "cannot spawn it: {}", error.describe()),
         }
     }
 }

@@ -14,7 +14,15 @@ pub struct Elapsed;
 
 /// Whole milliseconds, rounded up, since nothing may fire early; at most 49 days.
 pub(crate) fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+    let whole = duration.as_secs().saturating_mul(1000);
+    let rest = duration.subsec_nanos().div_ceil(1_000_000);
+    u32::try_from(whole.saturating_add(rest.into())).unwrap_or(u32::MAX)
+}
+
+/// Whole nanoseconds; at most 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(duration.subsec_nanos().into())
 }
 
 /// Waits, while other tasks of this actor go on.

@@ -1,5 +1,6 @@
 //! The contract's values, with what people and wires need of them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use crate::bindings::wasm_node::actor::types::{
@@ -71,8 +72,68 @@ impl ExitReason {
         ExitReason::Error(words.to_string())
     }
 
+    /// For people.
+    pub fn describe(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            ExitReason::Normal => "normal",
+            ExitReason::Shutdown => "shutdown",
+            ExitReason::Kill => "kill",
+            ExitReason::Killed => "killed",
+            ExitReason::Noproc => "noproc: there is no such actor",
+            ExitReason::Noconnection => "noconnection: the connection to its node is down",
+            ExitReason::AlreadyStarted(pid) => return format!("already started: {pid}").into(),
+            ExitReason::Trap(words) => return format!("trap: {words}").into(),
+            ExitReason::Limit(words) => return format!("limit: {words}").into(),
+            ExitReason::Error(words) => return format!("error: {words}").into(),
+            ExitReason::Custom(data) => return format!("custom: {} bytes", data.len()).into(),
+        })
+    }
+
     /// Whether a supervisor calls this a clean end: `normal` or `shutdown`.
     pub fn is_clean(&self) -> bool {
         matches!(self, ExitReason::Normal | ExitReason::Shutdown)
+    }
+}
+
+impl CallError {
+    /// For people.
+    pub fn describe(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            CallError::Timeout => "timeout: no reply in time",
+            CallError::Noproc => "noproc: there is no such actor",
+            CallError::Noconnection => "noconnection: the connection to its node is down",
+            CallError::Exit(reason) => {
+                return format!("the callee ended: {}", reason.describe()).into();
+            }
+            CallError::TooLarge => "the message is too large",
+        })
+    }
+}
+
+impl SpawnError {
+    /// For people.
+    pub fn describe(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            SpawnError::NoSuchModule(name) => return format!("no module {name}").into(),
+            SpawnError::BadModule(words) => words,
+            SpawnError::TooManyActors => "too many actors on its node",
+            SpawnError::Noconnection => "noconnection: the connection to its node is down",
+            SpawnError::NameTaken(pid) => return format!("the name is taken by {pid}").into(),
+            SpawnError::InitFailed(reason) => {
+                return format!("its init failed: {}", reason.describe()).into();
+            }
+        })
+    }
+}
+
+impl RegisterError {
+    /// For people.
+    pub fn describe(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            RegisterError::Taken(pid) => return format!("the name is taken by {pid}").into(),
+            RegisterError::BadName(words) => words,
+            RegisterError::Noproc => "noproc: there is no such actor on this node",
+            RegisterError::Timeout => "timeout: the cluster did not agree in time",
+        })
     }
 }

@@ -296,7 +296,7 @@ fn step(
             match message {
                 Message::Info(_) => *hi = true,
                 Message::Spawned((_, Ok(_))) => *spawned = true,
-                Message::Spawned((_, Err(error))) => return Err(format!("{error:?}")),
+                Message::Spawned((_, Err(error))) => return Err(error.describe().into_owned()),
                 _ => {}
             }
             if *hi && *spawned {
@@ -343,7 +343,7 @@ fn step(
         (Work::Register { tag, next }, Message::Registered((answered, result)))
             if answered == *tag =>
         {
-            result.map_err(|error| format!("{}: {error:?}", name(*next - 1)))?;
+            result.map_err(|error| format!("{}: {}", name(*next - 1), error.describe()))?;
             let Some(&pid) = named.get(*next) else {
                 return elapsed(since);
             };
@@ -355,7 +355,7 @@ fn step(
                 return Ok(None);
             };
             if answered == *tag {
-                let peer = result.map_err(|error| format!("{error:?}"))?;
+                let peer = result.map_err(|error| error.describe().into_owned())?;
                 *work = start(*then, peer, since);
             }
         }
@@ -436,7 +436,7 @@ fn options() -> SpawnOptions {
 fn spawn(args: &[u8]) -> Result<Pid, Failed> {
     match process::spawn(MODULE, args, &options()) {
         Ok((pid, _)) => Ok(pid),
-        Err(error) => Err(format!("cannot spawn: {error:?}")),
+        Err(error) => Err(format!("cannot spawn: {}", error.describe())),
     }
 }
 
@@ -450,7 +450,7 @@ fn name(i: usize) -> String {
 
 fn number(word: &str) -> Result<u64, Failed> {
     match word.parse() {
-        Ok(0) | Err(_) => Err(format!("{word:?} is no number above 0")),
+        Ok(0) | Err(_) => Err(format!("\"{word}\" is no number above 0")),
         Ok(n) => Ok(n),
     }
 }

@@ -142,7 +142,7 @@ impl<C> Machine<C> {
         };
         for child in spec.children {
             if machine.by_id.contains_key(&child.id) {
-                return Err(format!("two children have the id {:?}", child.id));
+                return Err(format!("two children have the id \"{}\"", child.id));
             }
             let seq = machine.add(child, None);
             machine.waiting.insert(seq);
@@ -199,7 +199,7 @@ impl<C> Machine<C> {
                 ..
             }) => Some(StartError::AlreadyStarted(*pid)),
             Some(_) => Some(StartError::Failed(ExitReason::Error(format!(
-                "the child {:?} is just ending or starting again: try again",
+                "the child \"{}\" is just ending or starting again: try again",
                 child.id
             )))),
             None => None,
@@ -388,7 +388,7 @@ impl<C> Machine<C> {
         if error == StartError::Ignored {
             return self.forget(world, seq);
         }
-        let words = format!("cannot start the child {:?}: {error}", member.spec.id);
+        let words = format!("cannot start the child \"{}\": {error}", member.spec.id);
         match self.phase {
             Phase::Starting => {
                 self.forget(world, seq);
@@ -422,7 +422,11 @@ impl<C> Machine<C> {
         if !starts_again(member.spec.restart, reason) {
             return self.forget(world, seq);
         }
-        world.report(&format!("the child {:?} ended: {reason:?}", member.spec.id));
+        world.report(&format!(
+            "the child \"{}\" ended: {}",
+            member.spec.id,
+            reason.describe()
+        ));
         member.status = Status::Waiting;
         if !self.may_restart(world) {
             self.forget(world, seq);
