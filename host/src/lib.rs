@@ -4,6 +4,12 @@
 //! `wasm-node-protocol`), [`process`], then wasm, distribution, code, storage and HTTP, then
 //! the composition root, then the command line.
 
+pub mod app;
+pub mod build;
+pub mod code;
+pub mod control;
+pub mod dist;
+pub mod node;
 pub mod process;
 pub mod store;
 pub mod wasm;

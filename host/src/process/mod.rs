@@ -9,15 +9,19 @@
 //! [`Network`]), modules, HTTP.
 
 mod actor;
+mod future;
 mod native;
 mod process;
 mod registry;
 mod runtime;
 mod scheduler;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use actor::{Actor, Message};
+pub use future::FutureProgram;
 pub use native::Native;
 pub use process::{Process, ProcessInfo};
 pub use runtime::{Network, NoNetwork, Runtime, Sent, SpawnRequest};

@@ -17,7 +17,7 @@ use super::registry::Registry;
 use super::scheduler::Scheduler;
 use super::table::Table;
 use super::timers::{Action, Timers};
-use super::{MAX_BODY_BYTES, Program, SUSPEND_MAX, Step};
+use super::{MAILBOX_HIGH_MESSAGES, MAX_BODY_BYTES, Program, SUSPEND_MAX, Step};
 
 /// How sending to another node went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -638,7 +638,11 @@ impl Runtime {
             return Some(reason);
         }
         let mut actor = process.actor();
-        actor.accept(|queue| process.drain(queue));
+        // What an actor with much to do did not take in yet stays in the inbox, where it
+        // counts for those who send.
+        if actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
+            actor.accept(|queue| process.drain(queue));
+        }
         actor.expire();
         actor.ending()
     }

@@ -1,7 +1,5 @@
 //! What `bindgen!` makes of `wit/`: types and traits for the imports, sync but for `blocking`.
 
-#![expect(missing_docs, reason = "the WIT files document these")]
-
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "wasm-node:actor/blocking-actor",

@@ -1,0 +1,132 @@
+//! An app on one node: its modules' rights, its supervision tree, its HTTP listeners.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasm_node_protocol::{Destination, ExitReason, Pid, Signal, SpawnOptions};
+
+use super::modules::Modules;
+use super::{APP_TIMEOUT, Inner, NodeError};
+use crate::app::{Capability, Manifest, spec};
+use crate::process::{Message, Native};
+use crate::store::{BucketGrants, BucketName};
+use crate::wasm::Grants;
+
+/// A running app.
+pub(super) struct App {
+    root: Option<Pid>,
+}
+
+/// Notes what the app's modules may do.
+pub(super) fn grant(modules: &Modules, manifest: &Manifest) {
+    for (name, module) in &manifest.modules {
+        let mut buckets = BucketGrants::default();
+        let mut named = Vec::new();
+        for Capability::KeyValue(bucket) in &module.capabilities {
+            match (bucket.as_str(), BucketName::new(bucket)) {
+                ("*", _) => buckets = BucketGrants::All,
+                (_, Ok(bucket)) => named.push(bucket),
+                (_, Err(error)) => tracing::error!(module = name, %error, "no such bucket"),
+            }
+        }
+        if buckets != BucketGrants::All {
+            buckets = named.into_iter().collect();
+        }
+        let limit = |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let grants = Grants {
+            buckets,
+            memory_limit_bytes: limit(module.memory_limit_bytes),
+            mailbox_limit: limit(module.mailbox_limit),
+        };
+        modules.grant(name, grants);
+    }
+}
+
+impl App {
+    /// Starts the tree, then the listeners.
+    pub(super) async fn start(
+        inner: &Arc<Inner>,
+        manifest: Manifest,
+        http: Option<SocketAddr>,
+    ) -> Result<Self, NodeError> {
+        let failed = |why: String| NodeError::App(manifest.name.clone(), why);
+        let root = match &manifest.supervisor {
+            Some(supervisor) => {
+                let args = spec::supervisor_args(supervisor).map_err(|error| failed(error.to_string()))?;
+                let module = supervisor.module.clone();
+                Some(start_root(inner, module, args).await.map_err(failed)?)
+            }
+            None => None,
+        };
+        let _ = http;
+        Ok(Self { root })
+    }
+
+    pub(super) fn http_addrs(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
+    /// Ends the listeners, then the tree, in order.
+    pub(super) async fn stop(self, inner: &Arc<Inner>) {
+        let Some(root) = self.root else { return };
+        let Ok(mut native) = Native::spawn(&inner.runtime, "app-stop") else { return };
+        inner.runtime.monitor(native.process(), &Destination::Pid(root));
+        let exit = Signal::Exit { from: native.pid(), reason: ExitReason::Shutdown, link: false };
+        inner.runtime.signal(root, exit);
+        let ended = async { while !matches!(native.receive().await, Some(Message::Down { .. }) | None) {} };
+        if tokio::time::timeout(APP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("the app did not stop in {} s; it is killed", APP_TIMEOUT.as_secs());
+            inner.kill(root);
+        }
+    }
+}
+
+/// Starts the root supervisor, waits for its `init`, and watches it: when it ends, the node
+/// stops, as with a permanent OTP application.
+async fn start_root(inner: &Arc<Inner>, module: String, args: Vec<u8>) -> Result<Pid, String> {
+    let mut native = Native::spawn(&inner.runtime, "app").map_err(|error| error.to_string())?;
+    let options = SpawnOptions { monitor: true, await_init: true, ..Default::default() };
+    let services: &dyn crate::wasm::Services = &**inner;
+    let (root, tag) =
+        services.spawn(native.process(), &module, args, options).map_err(|error| error.to_string())?;
+    let started = async {
+        loop {
+            match native.receive().await {
+                Some(Message::Spawned { tag: of, result }) if of == tag => {
+                    return result.map_err(|error| error.to_string());
+                }
+                Some(_) => {}
+                None => return Err("the node is stopping".to_owned()),
+            }
+        }
+    };
+    let root = match tokio::time::timeout(APP_TIMEOUT, started).await {
+        Ok(started) => started?,
+        Err(_) => {
+            inner.kill(root);
+            return Err(format!("its tree did not start in {} s", APP_TIMEOUT.as_secs()));
+        }
+    };
+    let stopping = inner.stopping.clone();
+    inner.runtime.io().spawn(async move {
+        loop {
+            match native.receive().await {
+                Some(Message::Down { reason, .. }) => {
+                    match reason {
+                        ExitReason::Normal | ExitReason::Shutdown => {}
+                        reason => tracing::error!(%reason, "the app's tree has ended, the node stops"),
+                    }
+                    stopping.send_replace(true);
+                    return;
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    });
+    Ok(root)
+}
+
+/// How long an HTTP request's actor may take.
+pub(super) const HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,164 @@
+//! The control API's server side: what tools ask of this node.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use wasm_node_protocol::{
+    CallError, Destination, ExitReason, NodeKind, NodeName, Pid, Signal, SpawnError, SpawnOptions,
+};
+
+use super::Inner;
+use crate::control::{
+    Address, ControlReply, ControlRequest, MAX_LISTED_PROCESSES, ModuleRow, NodeInfo, NodeRow,
+    PidRow, ProcessList, ProcessRow,
+};
+use crate::dist::NodeSet;
+use crate::process::{Message, Native};
+use crate::wasm::Services;
+
+/// How long a spawn for a tool may take.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(130);
+
+impl Inner {
+    /// Answers a tool. Bytes that are no request are refused.
+    pub(super) async fn control(&self, request: &[u8]) -> Bytes {
+        let reply = match ControlRequest::decode(request) {
+            Ok(request) => self.answer(request).await,
+            Err(error) => ControlReply::Refused(error.to_string()),
+        };
+        reply.encode().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot encode a control reply");
+            Bytes::new()
+        })
+    }
+
+    async fn answer(&self, request: ControlRequest) -> ControlReply {
+        match request {
+            ControlRequest::Info => ControlReply::Info(self.info()),
+            ControlRequest::Nodes => {
+                let row = |(name, _, kind)| NodeRow { name, kind };
+                ControlReply::Nodes(self.dist().nodes(NodeSet::All).into_iter().map(row).collect())
+            }
+            ControlRequest::Processes => ControlReply::Processes(self.process_list()),
+            ControlRequest::Modules => {
+                let row = |m: crate::wasm::ModuleInfo| ModuleRow {
+                    name: m.name,
+                    digest: m.digest,
+                    actors: m.actors.into(),
+                };
+                ControlReply::Modules(self.modules.list().into_iter().map(row).collect())
+            }
+            ControlRequest::Spawn { module, args, name, on } => {
+                let spawned = self.spawn_for_tool(&module, args, name, on).await;
+                ControlReply::Spawned(spawned.map(|pid| self.row(pid)))
+            }
+            ControlRequest::Call { to, body, timeout_ms } => {
+                let timeout = Duration::from_millis(timeout_ms.into());
+                ControlReply::Called(self.call_for_tool(to, body, timeout).await)
+            }
+            ControlRequest::Exit { to, reason } => ControlReply::Exited(self.exit_for_tool(to, reason)),
+            ControlRequest::Whereis(of) => {
+                ControlReply::Whereis(self.pid_at(&of).map(|pid| self.row(pid)))
+            }
+            ControlRequest::Connect(node) => {
+                let connected = self.dist().keep_connected(&node).await;
+                ControlReply::Connected(connected.map(|_| ()).map_err(|error| error.to_string()))
+            }
+            ControlRequest::Stop => {
+                // The answer leaves first: stopping closes its link in order.
+                self.stopping.send_replace(true);
+                ControlReply::Stopping
+            }
+        }
+    }
+
+    fn info(&self) -> NodeInfo {
+        NodeInfo {
+            name: self.runtime.name().clone(),
+            incarnation: self.runtime.node(),
+            kind: self.kind,
+            os_pid: std::process::id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            processes: self.runtime.count() as u64,
+            listen: self.dist().address().map(str::to_owned),
+            http: self.http.lock().iter().map(|at| format!("http://{at}")).collect(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    fn process_list(&self) -> ProcessList {
+        let processes = self.runtime.processes();
+        let total = processes.len() as u64;
+        let row = |info: crate::process::ProcessInfo| ProcessRow {
+            pid: info.pid.display(0),
+            module: info.label,
+            name: info.names.into_iter().next(),
+            mailbox: info.mailbox as u64,
+        };
+        ProcessList { rows: processes.into_iter().take(MAX_LISTED_PROCESSES).map(row).collect(), total }
+    }
+
+    fn row(&self, pid: Pid) -> PidRow {
+        PidRow { pid, printed: pid.display(self.dist().number_of(pid.node).unwrap_or(u32::MAX)) }
+    }
+
+    /// The pid that a person means. A printed one is known only if its node is this one or
+    /// connected.
+    fn pid_at(&self, address: &Address) -> Option<Pid> {
+        match address {
+            Address::Pid(printed) if printed.node == 0 => {
+                let pid = Pid { node: self.runtime.node(), serial: printed.serial };
+                self.runtime.get(pid).map(|process| process.pid)
+            }
+            Address::Pid(printed) => {
+                let nodes = self.dist().nodes(NodeSet::All);
+                let known = |node: &&(NodeName, _, NodeKind)| {
+                    self.dist().number_of(node.1) == Some(printed.node)
+                };
+                let (_, node, _) = nodes.iter().find(known)?;
+                Some(Pid { node: *node, serial: printed.serial })
+            }
+            Address::Name(name) => self.runtime.whereis(name),
+            Address::Global(name) => self.dist().whereis(name),
+        }
+    }
+
+    async fn spawn_for_tool(
+        &self,
+        module: &str,
+        args: Bytes,
+        name: Option<String>,
+        on: Option<NodeName>,
+    ) -> Result<Pid, SpawnError> {
+        let mut native = Native::spawn(&self.runtime, "tool")?;
+        let options = SpawnOptions { await_init: true, name, ..Default::default() };
+        let on = on.unwrap_or_else(|| self.runtime.name().clone());
+        let asked = self.spawn_on(native.process(), on.as_str(), module, args.into(), options);
+        let answer = async {
+            loop {
+                match native.receive().await {
+                    Some(Message::Spawned { tag, result }) if tag == asked => return result,
+                    Some(_) => {}
+                    None => return Err(SpawnError::InitFailed(ExitReason::Killed)),
+                }
+            }
+        };
+        tokio::time::timeout(SPAWN_TIMEOUT, answer)
+            .await
+            .unwrap_or_else(|_| Err(SpawnError::BadModule("it did not start in time".into())))
+    }
+
+    async fn call_for_tool(&self, to: Address, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+        let to = self.pid_at(&to).ok_or(CallError::NoProc)?;
+        let mut native =
+            Native::spawn(&self.runtime, "tool").map_err(|_| CallError::Exit(ExitReason::NoProc))?;
+        native.call(&Destination::Pid(to), body, timeout).await
+    }
+
+    fn exit_for_tool(&self, to: Address, reason: ExitReason) -> bool {
+        let Some(pid) = self.pid_at(&to) else { return false };
+        let nobody = Pid { node: self.runtime.node(), serial: 0 };
+        self.runtime.signal(pid, Signal::Exit { from: nobody, reason, link: false });
+        true
+    }
+}

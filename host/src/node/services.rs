@@ -1,0 +1,429 @@
+//! What actors ask of the node, and what other nodes do: the seams between the process
+//! runtime, the modules and the distribution.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::{
+    Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal,
+    SpawnError, SpawnOptions, Target,
+};
+
+use super::Inner;
+use super::modules::ModuleError;
+use crate::dist::{self, Answer, Delivered, Host, Peer, SendOutcome};
+use crate::process::{Network, Process, Sent, SpawnRequest};
+use crate::wasm::{
+    Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, Version, WasmProgram,
+};
+
+/// The longest that a spawn on another node may take: shipping and compiling included.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The longest that fetching code from another node may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Inner {
+    /// Makes an actor of a module. Before it begins, `before` hears its pid.
+    pub(super) fn start_actor(
+        &self,
+        slot: Arc<ModuleSlot>,
+        args: Vec<u8>,
+        parent: Option<(Pid, Ref)>,
+        options: SpawnOptions,
+        before: impl FnOnce(Pid),
+    ) -> Result<Pid, SpawnError> {
+        let version = slot.current();
+        if version.flavour() == Flavour::Http {
+            return Err(SpawnError::BadModule(format!(
+                "module {} answers HTTP requests: give it to an HTTP listener, it is no actor",
+                slot.name()
+            )));
+        }
+        let label = slot.name().to_owned();
+        let mailbox_limit = version.grants().mailbox_limit;
+        let process = self.runtime.spawn(SpawnRequest { label, parent, options, mailbox_limit })?;
+        before(process.pid);
+        let pid = process.pid;
+        let program = WasmProgram::new(
+            process.clone(),
+            self.runtime.clone(),
+            self.this(),
+            self.store.clone(),
+            slot,
+            args,
+        );
+        self.runtime.begin(&process, Box::new(program));
+        Ok(pid)
+    }
+
+    fn no_module(module: &str) -> SpawnError {
+        SpawnError::NoSuchModule(module.into())
+    }
+
+    /// Asks another node to make an actor of a module that this one has.
+    async fn spawn_there(
+        self: Arc<Self>,
+        parent: Arc<Process>,
+        tag: Ref,
+        node: String,
+        slot: Arc<ModuleSlot>,
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) {
+        let failed = |error| {
+            self.runtime.signal(parent.pid, Signal::Spawned { tag, result: Err(error) });
+        };
+        let Ok(name) = node.parse::<NodeName>() else {
+            return failed(SpawnError::NoConnection);
+        };
+        let there = match self.dist().incarnation_of(&name) {
+            Some(there) => there,
+            None => match self.dist().connect(&name).await {
+                Ok(there) => there,
+                Err(error) => {
+                    tracing::warn!(node, %error, "cannot spawn there");
+                    return failed(SpawnError::NoConnection);
+                }
+            },
+        };
+        self.runtime.expect_spawned(&parent, tag, there, None, &options);
+        let request = NodeRequest::Spawn {
+            parent: parent.pid,
+            tag,
+            digest: slot.current().digest(),
+            module: slot.name().into(),
+            args: args.into(),
+            options,
+        };
+        match self.dist().request(there, request, SPAWN_TIMEOUT).await {
+            // The child's own node told the parent, in order with the child's other signals.
+            Ok(NodeReply::Spawned(Ok(_))) => {}
+            Ok(NodeReply::Spawned(Err(error))) => failed(error),
+            Ok(_) | Err(_) => failed(SpawnError::NoConnection),
+        }
+    }
+
+    /// Another node wants an actor here.
+    async fn spawn_for(
+        self: Arc<Self>,
+        from: Incarnation,
+        parent: (Pid, Ref),
+        (module, digest): (String, Digest),
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) -> Result<Pid, SpawnError> {
+        let slot = self.obtain(from, &module, digest).await.map_err(|error| {
+            SpawnError::BadModule(format!("module {module} on {}: {error}", self.runtime.name()))
+        })?;
+        let announce = !options.await_init;
+        self.start_actor(slot, args, Some(parent), options, |pid| {
+            if announce {
+                let (parent, tag) = parent;
+                self.runtime.signal(parent, Signal::Spawned { tag, result: Ok(pid) });
+            }
+        })
+    }
+
+    /// A version of a module, fetched from the node that named it if it is not here. Several
+    /// that want the same wait for one transfer.
+    async fn obtain(
+        &self,
+        from: Incarnation,
+        module: &str,
+        digest: Digest,
+    ) -> Result<Arc<ModuleSlot>, ModuleError> {
+        let fetching = self.fetching.lock().entry(digest).or_default().clone();
+        let _one = fetching.lock().await;
+        let found = self.modules.exactly(module, digest).await;
+        if !matches!(found, Err(ModuleError::Missing(_))) {
+            return found;
+        }
+        tracing::info!(module, %digest, "fetching code");
+        let reply = self.dist().request(from, NodeRequest::FetchCode { digest }, FETCH_TIMEOUT).await;
+        if let Ok(NodeReply::Code(Some(bytes))) = reply {
+            self.modules.keep(digest, &bytes)?;
+            self.shipped.fetch_add(1, Ordering::Relaxed);
+        }
+        let found = self.modules.exactly(module, digest).await;
+        self.fetching.lock().remove(&digest);
+        found
+    }
+}
+
+impl Services for Inner {
+    fn spawn(
+        &self,
+        parent: &Arc<Process>,
+        module: &str,
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) -> Result<(Pid, Ref), SpawnError> {
+        let slot = self.modules.find(module).ok_or_else(|| Self::no_module(module))?;
+        let tag = self.runtime.make_ref();
+        let of = Some((parent.pid, tag));
+        let pid = self.start_actor(slot, args, of, options.clone(), |pid| {
+            if options.await_init {
+                self.runtime.expect_spawned(parent, tag, pid.node, Some(pid), &options);
+            } else {
+                self.runtime.adopt(parent, tag, pid, &options);
+            }
+        })?;
+        Ok((pid, tag))
+    }
+
+    fn spawn_on(
+        &self,
+        parent: &Arc<Process>,
+        node: &str,
+        module: &str,
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) -> Ref {
+        let tag = self.runtime.make_ref();
+        let here = self.runtime.node();
+        self.runtime.expect_spawned(parent, tag, here, None, &options);
+        let Some(slot) = self.modules.find(module) else {
+            let result = Err(Self::no_module(module));
+            self.runtime.signal(parent.pid, Signal::Spawned { tag, result });
+            return tag;
+        };
+        if node == self.runtime.name().as_str() {
+            let announce = !options.await_init;
+            let of = Some((parent.pid, tag));
+            let started = self.start_actor(slot, args, of, options, |pid| {
+                if announce {
+                    self.runtime.signal(parent.pid, Signal::Spawned { tag, result: Ok(pid) });
+                }
+            });
+            if let Err(error) = started {
+                self.runtime.signal(parent.pid, Signal::Spawned { tag, result: Err(error) });
+            }
+        } else {
+            let (this, parent) = (self.this(), parent.clone());
+            let spawning = this.spawn_there(parent, tag, node.to_owned(), slot, args, options);
+            self.runtime.io().spawn(spawning);
+        }
+        tag
+    }
+
+    fn global_register(&self, asker: &Arc<Process>, name: &str, actor: Pid) -> Ref {
+        let tag = self.runtime.make_ref();
+        let Some(process) = self.runtime.get(actor) else {
+            let result = Err(RegisterError::NoProc);
+            self.runtime.signal(asker.pid, Signal::Registered { tag, result });
+            return tag;
+        };
+        if asker.pid != actor {
+            self.registering.lock().insert(tag, asker.pid);
+        }
+        self.runtime.note_cluster_tables(&process);
+        self.dist().register(name, actor, tag);
+        // If it ended just before it was noted, nobody else gives up the name.
+        if self.runtime.get(actor).is_none() {
+            self.dist().actor_gone(actor);
+        }
+        tag
+    }
+
+    fn global_unregister(&self, name: &str) -> bool {
+        self.dist().unregister(name)
+    }
+
+    fn global_whereis(&self, name: &str) -> Option<Pid> {
+        self.dist().whereis(name)
+    }
+
+    fn global_registered(&self) -> Vec<String> {
+        self.dist().registered()
+    }
+
+    fn join(&self, actor: &Process, group: &str) {
+        self.runtime.note_cluster_tables(actor);
+        if let Err(error) = self.dist().join(group, actor.pid) {
+            tracing::warn!(group, actor = %actor.pid.display(0), %error, "cannot join the group");
+        }
+        if self.runtime.get(actor.pid).is_none() {
+            self.dist().actor_gone(actor.pid);
+        }
+    }
+
+    fn leave(&self, actor: &Process, group: &str) -> bool {
+        self.dist().leave(group, actor.pid)
+    }
+
+    fn members(&self, group: &str, local: bool) -> Vec<Pid> {
+        match local {
+            true => self.dist().local_members(group),
+            false => self.dist().members(group),
+        }
+    }
+
+    fn nodes(&self, which: NodeSet) -> Vec<String> {
+        let which = match which {
+            NodeSet::Of(NodeKind::Visible) => dist::NodeSet::Visible,
+            NodeSet::Of(NodeKind::Hidden) => dist::NodeSet::Hidden,
+            NodeSet::All => dist::NodeSet::All,
+        };
+        self.dist().nodes(which).into_iter().map(|(name, _, _)| name.to_string()).collect()
+    }
+
+    fn node_of(&self, actor: Pid) -> Option<String> {
+        if actor.node == self.runtime.node() {
+            return Some(self.runtime.name().to_string());
+        }
+        self.dist().name_of(actor.node).map(|name| name.to_string())
+    }
+
+    fn connect(&self, asker: &Arc<Process>, node: &str) -> Ref {
+        let tag = self.runtime.make_ref();
+        let (this, asker, node) = (self.this(), asker.pid, node.to_owned());
+        self.runtime.io().spawn(async move {
+            let result = match node.parse::<NodeName>() {
+                Ok(name) => this.dist().connect(&name).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            this.runtime.signal(asker, Signal::Connected { tag, result: result.map(|_| node) });
+        });
+        tag
+    }
+
+    fn disconnect(&self, node: &str) -> bool {
+        node.parse().is_ok_and(|name| self.dist().disconnect(&name))
+    }
+
+    fn monitor_nodes(&self, actor: Pid, on: bool) {
+        let mut watchers = self.node_watchers.lock();
+        match on {
+            true => watchers.insert(actor),
+            false => watchers.remove(&actor),
+        };
+    }
+
+    fn modules(&self) -> Vec<ModuleInfo> {
+        self.modules.list()
+    }
+
+    fn upgraded(&self, report: UpgradeReport) {
+        let UpgradeReport { actor, module, from, to, result } = report;
+        let actor = actor.display(0);
+        match result {
+            Ok(()) => tracing::info!(module, actor, %from, %to, "moved to the new version"),
+            Err(why) => tracing::error!(
+                module, actor, %from, %to, why, "stays with the old version, with its state"
+            ),
+        }
+    }
+
+    fn print(&self, actor: Pid, _: &Version, text: &[u8], error: bool) {
+        self.output.print(actor, text, error);
+    }
+}
+
+impl Network for Inner {
+    fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent {
+        match self.dist().send(node, &to, &signal) {
+            SendOutcome::Sent => Sent::Ok,
+            SendOutcome::Congested => Sent::Congested,
+            // Bodies are bounded before they come here; what is too large all the same is as
+            // good as sent over a link that broke.
+            SendOutcome::NoConnection | SendOutcome::TooLarge => Sent::NoConnection,
+        }
+    }
+
+    fn wait_for_room(&self, node: Incarnation, timeout: Duration) {
+        self.dist().wait_for_room(node, timeout);
+    }
+
+    fn incarnation_of(&self, node: &NodeName) -> Option<Incarnation> {
+        let there = self.dist().incarnation_of(node);
+        if there.is_none() {
+            // As in Erlang, naming a node connects to it; whoever asks again finds it.
+            self.dist().connect_in_background(node);
+        }
+        there
+    }
+
+    fn whereis(&self, name: &str) -> Option<Pid> {
+        self.dist().whereis(name)
+    }
+
+    fn actor_gone(&self, pid: Pid) {
+        self.dist().actor_gone(pid);
+    }
+}
+
+impl Host for Inner {
+    fn deliver(&self, _: Incarnation, to: Target, signal: Signal) -> Delivered {
+        match self.runtime.deliver(to, signal) {
+            Sent::Congested => Delivered::Full,
+            Sent::Ok | Sent::NoConnection => Delivered::Ok,
+        }
+    }
+
+    fn request(&self, from: &Peer, request: NodeRequest, answer: Answer) {
+        let (this, from) = (self.this(), from.incarnation);
+        match request {
+            NodeRequest::Spawn { parent, tag, digest, module, args, options } => {
+                self.runtime.io().spawn(async move {
+                    let code = (module, digest);
+                    let spawned = this.spawn_for(from, (parent, tag), code, args.into(), options);
+                    answer.send(NodeReply::Spawned(spawned.await));
+                });
+            }
+            NodeRequest::FetchCode { digest } => {
+                self.runtime.io().spawn_blocking(move || {
+                    answer.send(NodeReply::Code(this.modules.bytes(digest).map(Into::into)));
+                });
+            }
+            NodeRequest::WhereisName(name) => {
+                answer.send(NodeReply::Whereis(self.dist().whereis(&name)));
+            }
+            NodeRequest::Control(bytes) => {
+                self.runtime.io().spawn(async move {
+                    let reply = this.control(&bytes).await;
+                    answer.send(NodeReply::Control(reply.into()));
+                });
+            }
+        }
+    }
+
+    fn node_up(&self, _: Incarnation, event: NodeEvent) {
+        tracing::info!(node = %event.node, kind = ?event.kind, "node up");
+        self.tell_node_watchers(|| Signal::NodeUp(event.clone()));
+    }
+
+    fn node_down(&self, node: Incarnation, event: NodeEvent) {
+        tracing::info!(node = %event.node, reason = event.reason, "node down");
+        self.runtime.node_down(node);
+        self.tell_node_watchers(|| Signal::NodeDown(event.clone()));
+    }
+
+    fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>) {
+        let asker = self.registering.lock().remove(&tag).unwrap_or(owner);
+        self.runtime.signal(asker, Signal::Registered { tag, result });
+    }
+
+    fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
+        tracing::warn!(name, loser = %loser.display(0), "lost a global name to another holder");
+        self.runtime.signal(loser, Signal::NameConflict { name, holder });
+    }
+}
+
+impl Inner {
+    fn tell_node_watchers(&self, signal: impl Fn() -> Signal) {
+        let mut watchers = self.node_watchers.lock();
+        watchers.retain(|watcher| self.runtime.get(*watcher).is_some());
+        for watcher in watchers.iter() {
+            self.runtime.signal(*watcher, signal());
+        }
+    }
+
+    /// Ends an actor from outside.
+    pub(super) fn kill(&self, pid: Pid) -> bool {
+        let process = self.runtime.get(pid);
+        process.map(|process| process.doom(ExitReason::Killed)).is_some()
+    }
+}
