@@ -384,3 +384,6 @@ impl Fields<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -365,3 +365,135 @@ impl FrameReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drain(reader: &mut FrameReader) -> Vec<(Lane, Vec<u8>)> {
+        let mut messages = Vec::new();
+        while let Some((lane, payload)) = reader.next_message().unwrap() {
+            messages.push((lane, payload.as_slice().to_vec()));
+        }
+        messages
+    }
+
+    fn lanes() -> impl Strategy<Value = Lane> {
+        prop_oneof![Just(Lane::Control), Just(Lane::Signal), Just(Lane::Bulk)]
+    }
+
+    proptest! {
+        #[test]
+        fn each_lane_arrives_whole_and_in_order(
+            messages in prop::collection::vec((lanes(), 0..200_000_usize), 0..20),
+            chunk in 1..100_000_usize,
+            target in 1..300_000_usize,
+        ) {
+            let mut writer = FrameWriter::new();
+            let mut sent = [const { Vec::new() }; Lane::COUNT];
+            for (number, (lane, size)) in messages.into_iter().enumerate() {
+                let message = vec![number as u8; size];
+                if number % 2 == 0 {
+                    writer.push_with(lane, |out| out.extend_from_slice(&message)).unwrap();
+                } else {
+                    writer.push(lane, message.clone().into()).unwrap();
+                }
+                sent[lane as usize].push(message);
+            }
+            let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
+            let mut received = [const { Vec::new() }; Lane::COUNT];
+            while !writer.is_empty() {
+                let mut wire = Vec::new();
+                writer.fill(&mut wire, target);
+                prop_assert!(wire.len() < target + 200 * 1024);
+                for piece in wire.chunks(chunk) {
+                    reader.feed(piece);
+                    for (lane, message) in drain(&mut reader) {
+                        received[lane as usize].push(message);
+                    }
+                }
+            }
+            prop_assert_eq!(writer.queued_bytes(), 0);
+            prop_assert!(received == sent);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), chunk in 1..50_usize) {
+            let mut reader = FrameReader::new(1000);
+            for piece in bytes.chunks(chunk) {
+                reader.feed(piece);
+                loop {
+                    match reader.next_message() {
+                        Ok(Some((_, payload))) => prop_assert!(payload.as_slice().len() <= 1000),
+                        Ok(None) => break,
+                        Err(_) => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tick_does_not_wait_for_a_large_message() {
+        let mut writer = FrameWriter::new();
+        writer
+            .push(Lane::Signal, vec![1; 10 * 1024 * 1024].into())
+            .unwrap();
+        let mut wire = Vec::new();
+        writer.fill(&mut wire, 1);
+        writer.push(Lane::Control, vec![2].into()).unwrap();
+        writer.fill(&mut wire, wire.len() + 1);
+        let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
+        reader.feed(&wire);
+        assert_eq!(drain(&mut reader), [(Lane::Control, vec![2])]);
+    }
+
+    #[test]
+    fn signals_and_bulk_take_turns() {
+        let mut writer = FrameWriter::new();
+        writer
+            .push(Lane::Bulk, vec![1; 10 * MAX_FRAME_BYTES].into())
+            .unwrap();
+        for _ in 0..10 {
+            writer
+                .push(Lane::Signal, vec![2; MAX_FRAME_BYTES].into())
+                .unwrap();
+        }
+        let mut wire = Vec::new();
+        writer.fill(&mut wire, 12 * MAX_FRAME_BYTES);
+        let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
+        reader.feed(&wire);
+        let signals = drain(&mut reader).len();
+        assert!((3..10).contains(&signals), "{signals}");
+    }
+
+    #[test]
+    fn too_long_is_refused_on_both_sides() {
+        let mut writer = FrameWriter::new();
+        let refused = writer.push_with(Lane::Bulk, |out| {
+            out.resize(out.len() + MAX_MESSAGE_BYTES + 1, 0)
+        });
+        assert!(matches!(refused, Err(FrameError::TooLong { .. })));
+        assert!(writer.is_empty());
+        writer
+            .push(Lane::Bulk, vec![0; 3 * MAX_FRAME_BYTES].into())
+            .unwrap();
+        let mut wire = Vec::new();
+        writer.fill(&mut wire, usize::MAX);
+        let mut reader = FrameReader::new(2 * MAX_FRAME_BYTES);
+        reader.feed(&wire);
+        assert!(matches!(
+            reader.next_message(),
+            Err(FrameError::TooLong { .. })
+        ));
+    }
+
+    #[test]
+    fn another_protocol_is_noticed() {
+        let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
+        reader.feed(b"GET / HTTP/1.1\r\n\r\n");
+        assert!(matches!(reader.next_message(), Err(FrameError::Length(_))));
+    }
+}

@@ -26,8 +26,10 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use wasm_node_protocol::codec::{Metadata, NodeReply, NodeRequest, encode_signal};
-use wasm_node_protocol::frame::Lane;
+use wasm_node_protocol::codec::{
+    Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
+};
+use wasm_node_protocol::frame::{Lane, MAX_FRAME_BYTES};
 use wasm_node_protocol::groups::GroupError;
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
@@ -177,10 +179,23 @@ impl Dist {
 
     /// Sends a signal to another node; never waits. From any thread.
     pub fn send(&self, node: Incarnation, to: &Target, signal: &Signal) -> SendOutcome {
-        let pushed = self.kernel.tables.with_link(node, |link| {
-            link.outbox.push_with(Lane::Signal, |out| {
-                encode_signal(to, &Metadata::default(), signal, out)
-            })
+        let none = Metadata::default();
+        let pushed = self.kernel.tables.with_link(node, |link| match signal {
+            Signal::Info(body)
+            | Signal::Cast(body)
+            | Signal::Request { body, .. }
+            | Signal::Response {
+                result: Ok(body), ..
+            } if body.len() > MAX_FRAME_BYTES => {
+                let mut head = Vec::new();
+                let body = encode_signal_head(to, &none, signal, &mut head);
+                link.outbox
+                    .push_parts(Lane::Signal, head, body.cloned().unwrap_or_default())
+            }
+            _ => {
+                let encode = |out: &mut Vec<u8>| encode_signal(to, &none, signal, out);
+                link.outbox.push_with(Lane::Signal, encode)
+            }
         });
         match pushed {
             Some(Pushed::Ok) => SendOutcome::Sent,

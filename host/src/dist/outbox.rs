@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use wasm_node_protocol::frame::{FrameError, FrameWriter, Lane, MAX_MESSAGE_BYTES};
@@ -73,6 +74,11 @@ impl Outbox {
     /// Queues one message, encoded by `encode`.
     pub fn push_with(&self, lane: Lane, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
         self.push(|queue| queue.push_with(lane, encode))
+    }
+
+    /// Queues one message of two parts, of which the second is not copied if it is large.
+    pub fn push_parts(&self, lane: Lane, head: Vec<u8>, body: Bytes) -> Pushed {
+        self.push(|queue| queue.push_parts(lane, head, body))
     }
 
     fn push(&self, push: impl FnOnce(&mut FrameWriter) -> Result<(), FrameError>) -> Pushed {
