@@ -253,7 +253,7 @@ async fn http_1_0_without_a_host_is_served() {
 
 #[tokio::test]
 async fn slow_clients_and_slow_handlers_run_out_of_time() {
-    let dropped = Arc::new(Notify::new());
+    let (begun, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     struct Guard(Arc<Notify>);
     impl Drop for Guard {
         fn drop(&mut self) {
@@ -263,15 +263,16 @@ async fn slow_clients_and_slow_handlers_run_out_of_time() {
     let limits = HttpLimits {
         head_timeout: Duration::from_millis(200),
         body_idle_timeout: Duration::from_millis(200),
-        request_timeout: Duration::from_millis(800),
+        request_timeout: Duration::from_secs(1),
         ..HttpLimits::default()
     };
     let ingress = start(limits, {
-        let dropped = dropped.clone();
+        let (begun, dropped) = (begun.clone(), dropped.clone());
         move |request: Request<RequestBody>| {
             if request.uri().path() != "/never" {
                 return describe(request);
             }
+            begun.notify_one();
             let guard = Guard(dropped.clone());
             Box::pin(async move {
                 std::future::pending::<()>().await;
@@ -302,7 +303,9 @@ async fn slow_clients_and_slow_handlers_run_out_of_time() {
         .unwrap();
     assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.0, 200);
     // A client that goes away takes its request with it.
+    begun.notified().await;
     client.send("GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    begun.notified().await;
     drop(client);
     tokio::time::timeout(PATIENCE, dropped.notified())
         .await
