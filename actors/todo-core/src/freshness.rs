@@ -152,15 +152,17 @@ impl Freshness {
         }
     }
 
-    /// Whether loads may be answered.
+    /// Whether stores may begin: this node has met a peer, or there is none to be expected. A
+    /// node that has just been frozen would be the only one to know what it acknowledged.
+    pub fn may_store(&self, now_ms: u64) -> bool {
+        self.met || now_ms >= self.alone_until_ms
+    }
+
+    /// Whether loads may be answered: this worker has asked all peers what it missed.
     pub fn may_serve(&self, now_ms: u64) -> bool {
         let waits = |until_ms: u64| now_ms < until_ms;
-        let for_any = !self.met && waits(self.alone_until_ms);
-        !for_any
-            && !self
-                .peers
-                .values()
-                .any(|peer| peer.wait_until_ms.is_some_and(waits))
+        let waits = |peer: &Peer| peer.wait_until_ms.is_some_and(waits);
+        self.may_store(now_ms) && !self.peers.values().any(waits)
     }
 }
 
@@ -212,7 +214,7 @@ mod tests {
         let [a, b] = ask(&mut freshness, 0, [A, B]);
         ask(&mut freshness, 0, []);
         freshness.answered(10, &a, Answer::CaughtUp, 0);
-        assert!(!freshness.may_serve(10));
+        assert!(freshness.may_store(10) && !freshness.may_serve(10));
         freshness.answered(20, &b, Answer::Absent, 0);
         assert!(freshness.may_serve(20));
         ask(&mut freshness, 20 + PULL_RETRY_MS, [B]);
@@ -253,6 +255,7 @@ mod tests {
         freshness.node_down(A);
         freshness.node_down(B);
         assert!(!freshness.may_serve(20_001 + PEER_WAIT_MS));
+        assert!(!freshness.may_store(20_001 + PEER_WAIT_MS));
         freshness.node_up(24_000, B.into());
         let [b] = ask(&mut freshness, 24_000, [B]);
         assert!(!freshness.may_serve(24_000));

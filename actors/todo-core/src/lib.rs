@@ -27,4 +27,6 @@ pub mod list;
 pub mod log;
 pub mod messages;
 pub mod record;
+pub mod records;
 pub mod server;
+pub mod worker;

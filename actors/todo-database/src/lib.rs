@@ -6,7 +6,6 @@
 //! Servers and workers find each other by local names; nothing passes through the manager.
 
 mod manager;
-mod records;
 mod worker;
 
 use manager::Manager;
@@ -57,7 +56,7 @@ impl GenServer for Database {
     async fn restored(&mut self) -> Next {
         match self {
             Self::Manager(_) => Next::Wait,
-            Self::Worker(worker) => match worker.reopen() {
+            Self::Worker(worker) => match worker.open() {
                 Ok(()) => Next::Wait,
                 Err(why) => Next::Stop(ExitReason::Error(why)),
             },

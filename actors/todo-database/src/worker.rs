@@ -1,62 +1,33 @@
-//! A database worker: stores what its node's list servers add, on all nodes, and keeps its
-//! records the same as those of the workers of its number on the other nodes.
-//!
-//! Invariants:
-//! - A store is confirmed to the server only after the record is durable here, and every other
-//!   visible node has confirmed it, has failed, or has not answered in [`STORE_TIMEOUT`]; those
-//!   that failed are named in the log and get the record by catching up.
-//! - A peer's request to store is confirmed only after the records are durable here.
-//! - No record is ever dropped: what a peer lacks it asks for, when the two nodes meet and every
-//!   few seconds, telling what it has.
-//! - Loads are answered when this worker has caught up, within the bounds of
-//!   [`todo_core::freshness`].
-//!
-//! Writes that wait together share one commit: the first sends this actor a message, which
-//! arrives behind all that waited already. Waiting for other nodes holds up nothing.
+//! A database worker: the actor around [`todo_core::worker`], where its decisions and
+//! invariants are. Here are its store, its messages and its peers.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use todo_core::freshness::{Answer, Freshness, Question};
-use todo_core::list::{ListName, worker_name};
-use todo_core::log::Have;
-use todo_core::messages::{Address, DatabaseCast, PeerCall, PeerReply, Position, ServerCast};
-use todo_core::record::{Change, Record, RequestId};
+use todo_core::list::{ListName, bucket_name, worker_name};
+use todo_core::messages::{Address, DatabaseCast, PeerCall, PeerReply, ServerCast};
+use todo_core::record::Key;
+use todo_core::records::Store;
+use todo_core::worker::{self as machine, PeerError, TICK_MS, Ticket, World};
+use wasm_node_sdk::keyvalue::{Bucket, Error};
 use wasm_node_sdk::registry::whereis_global;
 use wasm_node_sdk::{
-    CallError, CallReturn, Caller, Destination, Info, Next, NodeKind, Pid, decode, encode,
-    join_all, node, process, self_pid, spawn_local, time,
+    CallError, CallReturn, Caller, Destination, Info, Next, NodeKind, Pid, decode, encode, node,
+    process, self_pid, spawn_local, time,
 };
 
-use crate::records::Records;
+type Waiting = machine::Waiting<Caller<PeerReply>>;
 
-/// How long other nodes may take to store a record. A client gets its answer within five seconds.
-const STORE_TIMEOUT: Duration = Duration::from_millis(4_500);
-/// How long a peer may take to say what is missing here.
-const PULL_TIMEOUT: Duration = Duration::from_millis(2_000);
-/// How often a worker looks at the clock.
-const TICK: Duration = Duration::from_millis(250);
-/// Records that come together before a commit starts at once.
-const MAX_BATCH_RECORDS: usize = 512;
-/// Loads that wait until this worker has caught up. One more fails at once.
-const MAX_HELD_LOADS: usize = 100_000;
-/// One node's failures are logged once in so long, in milliseconds.
-const COMPLAIN_EVERY_MS: u64 = 1_000;
-/// The same for a node that has no such worker: it may not run this app at all.
-const COMPLAIN_ABSENT_EVERY_MS: u64 = 60_000;
-
-/// The worker.
+/// The actor's state.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "Saved", into = "Saved")]
 pub struct Worker {
     number: u32,
-    /// What was waiting when the worker was saved, until [`Worker::reopen`].
+    /// What was waiting when the worker was saved, until [`Worker::open`].
     waiting: Waiting,
-    state: Shared,
+    open: Rc<RefCell<Option<Open>>>,
 }
 
 /// What must survive an upgrade: all else is in the store.
@@ -66,39 +37,18 @@ struct Saved {
     waiting: Waiting,
 }
 
-/// Nothing before the store is open. Borrowed between two awaits at most.
-type Shared = Rc<RefCell<Option<State>>>;
+/// A worker whose store is open. Never borrowed across an await.
+struct Open {
+    machine: machine::Worker<Caller<PeerReply>>,
+    host: Host,
+}
 
-struct State {
+/// What the machine needs done.
+struct Host {
     name: String,
-    records: Records,
-    waiting: Waiting,
-    freshness: Freshness,
-    /// When a node's failures were last logged, in milliseconds.
-    complaints_ms: BTreeMap<String, u64>,
-}
-
-/// What others have asked for and not been answered, stores on their way to other nodes apart.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct Waiting {
-    batch: Batch,
-    /// Loads that wait until this worker has caught up.
-    held: Vec<(Address, ListName, Position)>,
-}
-
-/// What waits for the next commit.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct Batch {
-    stores: Vec<(Address, ListName, Change)>,
-    replicas: Vec<(Caller<PeerReply>, Vec<Record>)>,
-    records: usize,
-}
-
-/// A store that is durable here.
-struct Done {
-    server: Pid,
-    record: Record,
-    position: Position,
+    bucket: Bucket,
+    /// For the answers of peers.
+    open: Rc<RefCell<Option<Open>>>,
 }
 
 impl From<Saved> for Worker {
@@ -106,7 +56,7 @@ impl From<Saved> for Worker {
         Self {
             number,
             waiting,
-            state: Rc::default(),
+            open: Rc::default(),
         }
     }
 }
@@ -116,13 +66,13 @@ impl From<Worker> for Saved {
         Worker {
             number,
             waiting,
-            state,
+            open,
         }: Worker,
     ) -> Self {
-        let waiting = state
-            .borrow()
+        let open = open.borrow();
+        let waiting = open
             .as_ref()
-            .map_or(waiting, |state| state.waiting.clone());
+            .map_or(waiting, |open| open.machine.waiting().clone());
         Self { number, waiting }
     }
 }
@@ -134,59 +84,39 @@ impl Worker {
             number,
             waiting: Waiting::default(),
         });
-        worker.reopen()?;
+        worker.open()?;
         time::start_timer(TICK);
         Ok(worker)
     }
 
-    /// Goes on after an upgrade: reads the store again. The tick's timer has stayed, and so has
-    /// the message that flushes the batch.
-    pub fn reopen(&mut self) -> Result<(), String> {
-        let records = Records::open(self.number)?;
+    /// Opens the store, and goes on with what waited. After an upgrade the tick's timer is still
+    /// there, and so is the message that flushes.
+    pub fn open(&mut self) -> Result<(), String> {
+        let name = bucket_name(self.number);
+        let failed = |error| format!("the bucket {name:?}: {}", words(error));
+        let bucket = Bucket::open(&name).map_err(failed)?;
+        let keys = own_keys(&bucket, self.number).map_err(failed)?;
         node::monitor_nodes(true);
-        let mut state = State {
+        let mut host = Host {
             name: worker_name(self.number),
-            records,
-            waiting: std::mem::take(&mut self.waiting),
-            freshness: Freshness::new(now_ms(), node::nodes()),
-            complaints_ms: BTreeMap::new(),
+            bucket,
+            open: self.open.clone(),
         };
-        state.ask_peers(&self.state);
-        *self.state.borrow_mut() = Some(state);
+        let waiting = std::mem::take(&mut self.waiting);
+        let machine = machine::Worker::new(&mut host, keys, waiting);
+        *self.open.borrow_mut() = Some(Open { machine, host });
         Ok(())
-    }
-
-    fn with(&self, act: impl FnOnce(&mut State, &Shared)) {
-        with(&self.state, |state| act(state, &self.state));
     }
 
     /// A peer asks.
     pub fn call(&mut self, call: PeerCall, from: Caller<PeerReply>) -> CallReturn<PeerReply> {
-        self.with(|state, shared| match call {
-            PeerCall::Replicate(records) => {
-                let count = records.len();
-                state.waiting.batch.replicas.push((from, records));
-                state.batched(shared, count);
-            }
-            PeerCall::Pull(have) => from.reply(&state.tell_missing(&have)),
-        });
+        self.with(|machine, host| machine.call(host, call, from));
         CallReturn::NoReply
     }
 
     /// A server of this node asks, or this worker reminds itself.
     pub fn cast(&mut self, cast: DatabaseCast) {
-        self.with(|state, shared| match cast {
-            DatabaseCast::Store { from, list, change } => {
-                state.waiting.batch.stores.push((from, list, change));
-                state.batched(shared, 1);
-            }
-            DatabaseCast::Load {
-                from,
-                list,
-                position,
-            } => state.hold(from, list, position),
-            DatabaseCast::Flush => state.flush(shared),
-        });
+        self.with(|machine, host| machine.cast(host, cast));
     }
 
     /// Time passes, nodes come and go.
@@ -194,300 +124,139 @@ impl Worker {
         match info {
             Info::Timer(_) => {
                 time::start_timer(TICK);
-                self.with(State::ask_peers);
+                self.with(|machine, host| machine.tick(host));
             }
             Info::NodeUp(event) if event.kind == NodeKind::Visible => {
-                self.with(|state, shared| {
-                    state.freshness.node_up(now_ms(), event.node);
-                    state.ask_peers(shared);
-                });
+                self.with(|machine, host| machine.node_up(host, event.node));
             }
             Info::NodeDown(event) => {
-                self.with(|state, _| state.freshness.node_down(&event.node));
+                self.with(|machine, host| machine.node_down(host, &event.node));
             }
             Info::Exit { reason, .. } => return Next::Stop(reason),
             _ => {}
         }
         Next::Wait
     }
-}
 
-/// Lets somebody act on the state. The clock comes first, so that nobody decides anything after
-/// a freeze without knowing of it; held loads last, so that they go as soon as they may.
-fn with<R>(shared: &Shared, act: impl FnOnce(&mut State) -> R) -> Option<R> {
-    let mut state = shared.borrow_mut();
-    let state = state.as_mut()?;
-    state.freshness.look(now_ms());
-    let result = act(state);
-    if !state.waiting.held.is_empty() && state.freshness.may_serve(now_ms()) {
-        std::mem::take(&mut state.waiting.held)
-            .into_iter()
-            .for_each(|load| state.load(load));
-    }
-    Some(result)
-}
-
-impl State {
-    fn batched(&mut self, shared: &Shared, records: usize) {
-        let first = self.waiting.batch.records == 0;
-        self.waiting.batch.records += records;
-        if self.waiting.batch.records >= MAX_BATCH_RECORDS {
-            self.flush(shared);
-        } else if first {
-            process::cast(&self_pid().into(), &encode(&DatabaseCast::Flush));
+    fn with(&self, act: impl FnOnce(&mut machine::Worker<Caller<PeerReply>>, &mut Host)) {
+        if let Some(Open { machine, host }) = self.open.borrow_mut().as_mut() {
+            act(machine, host);
         }
-    }
-
-    fn flush(&mut self, shared: &Shared) {
-        let Batch {
-            stores, replicas, ..
-        } = std::mem::take(&mut self.waiting.batch);
-        let (servers, changes): (Vec<_>, Vec<_>) = stores
-            .into_iter()
-            .map(|(from, list, change)| (from, (list, change)))
-            .unzip();
-        let own = self.records.make(changes.into_iter());
-        // Asked of the others before it is written here: the disks work at the same time.
-        let answers = if own.is_empty() {
-            Vec::new()
-        } else {
-            self.replicate(&own)
-        };
-        let foreign = replicas.iter().flat_map(|(_, records)| records);
-        match self.records.write(own.iter().chain(foreign)) {
-            Ok(new) => {
-                // The own ones come first, and all of them are new.
-                let (written, foreign) = new.split_at(own.len().min(new.len()));
-                self.refresh(foreign);
-                let done = servers.into_iter().zip(own).zip(written);
-                let done = done.map(|((server, record), (_, position))| Done {
-                    server: pid(server),
-                    record,
-                    position: *position,
-                });
-                let done = done.collect();
-                replicas
-                    .into_iter()
-                    .for_each(|(peer, _)| peer.reply(&PeerReply::Replicated));
-                if answers.is_empty() {
-                    confirm(done);
-                } else {
-                    spawn_local(confirm_later(shared.clone(), answers, done));
-                }
-            }
-            Err(why) => {
-                wasm_node_sdk::eprintln!("{}: {why}", self.name);
-                for (server, record) in servers.into_iter().zip(own) {
-                    let request = request_of(&record);
-                    tell(
-                        pid(server),
-                        &ServerCast::StoreFailed {
-                            request,
-                            why: why.clone(),
-                        },
-                    );
-                }
-                let failed = PeerReply::Failed(why);
-                replicas
-                    .into_iter()
-                    .for_each(|(peer, _)| peer.reply(&failed));
-            }
-        }
-    }
-
-    /// Asks the worker of this number on every visible node to store records.
-    fn replicate<'a>(
-        &self,
-        records: &[Record],
-    ) -> Vec<(
-        String,
-        impl Future<Output = Result<Vec<u8>, CallError>> + use<'a>,
-    )> {
-        let nodes = node::nodes();
-        if nodes.is_empty() {
-            return Vec::new();
-        }
-        let call = encode(&PeerCall::Replicate(records.to_vec()));
-        let ask = |node: String| {
-            let to = Destination::RemoteName((self.name.clone(), node.clone()));
-            (node, process::request(&to, &call, Some(STORE_TIMEOUT)))
-        };
-        nodes.into_iter().map(ask).collect()
-    }
-
-    /// Tells servers of this node that their lists have got records that they did not write.
-    fn refresh(&self, new: &[(ListName, Position)]) {
-        let lists: BTreeSet<_> = new.iter().map(|(list, _)| list).collect();
-        let here = self_pid().node;
-        for list in lists {
-            let server = whereis_global(&list.global_name());
-            if let Some(server) = server.filter(|server| server.node == here) {
-                tell(server, &ServerCast::Refresh);
-            }
-        }
-    }
-
-    fn tell_missing(&self, have: &Have) -> PeerReply {
-        match self.records.missing(have) {
-            Ok((records, more)) => PeerReply::Pulled { records, more },
-            Err(why) => {
-                wasm_node_sdk::eprintln!("{}: {why}", self.name);
-                PeerReply::Failed(why)
-            }
-        }
-    }
-
-    fn hold(&mut self, from: Address, list: ListName, position: Position) {
-        if self.waiting.held.len() < MAX_HELD_LOADS {
-            self.waiting.held.push((from, list, position));
-        } else {
-            let why = "too many lists wait for the database to catch up".into();
-            tell(pid(from), &ServerCast::LoadFailed(why));
-        }
-    }
-
-    fn load(&mut self, (from, list, position): (Address, ListName, Position)) {
-        let answer = match self.records.load(&list, position) {
-            Ok((records, position, more)) => ServerCast::Loaded {
-                records,
-                position,
-                more,
-            },
-            Err(why) => {
-                wasm_node_sdk::eprintln!("{}: {why}", self.name);
-                ServerCast::LoadFailed(why)
-            }
-        };
-        tell(pid(from), &answer);
-    }
-
-    fn ask_peers(&mut self, shared: &Shared) {
-        for question in self.freshness.to_ask(now_ms()) {
-            spawn_local(pull(shared.clone(), self.name.clone(), question));
-        }
-    }
-
-    /// Names a node that failed, unless that was done a moment ago.
-    fn complain(&mut self, node: &str, why: &str, every_ms: u64) {
-        let now_ms = now_ms();
-        let last_ms = self.complaints_ms.get(node);
-        if last_ms.is_some_and(|last_ms| now_ms.saturating_sub(*last_ms) < every_ms) {
-            return;
-        }
-        self.complaints_ms.insert(node.into(), now_ms);
-        let name = &self.name;
-        wasm_node_sdk::eprintln!("{name}: {node} has not stored what it was sent: {why}");
     }
 }
 
-/// Waits for the other nodes, names those that failed, then confirms.
-async fn confirm_later(
-    shared: Shared,
-    answers: Vec<(String, impl Future<Output = Result<Vec<u8>, CallError>>)>,
-    done: Vec<Done>,
-) {
-    let (nodes, answers): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-    let answers = join_all(answers).await;
-    with(&shared, |state| {
-        for (node, answer) in nodes.iter().zip(answers) {
-            let every_ms = match answer {
-                Err(CallError::Noproc) => COMPLAIN_ABSENT_EVERY_MS,
-                _ => COMPLAIN_EVERY_MS,
-            };
-            match answer
-                .map_err(|error| format!("{error:?}"))
-                .and_then(|body| decode(&body))
-            {
-                Ok(PeerReply::Replicated) => {}
-                Ok(PeerReply::Failed(why)) | Err(why) => state.complain(node, &why, every_ms),
-                Ok(PeerReply::Pulled { .. }) => {
-                    state.complain(node, "it answered something else", every_ms);
-                }
-            }
-        }
-    });
-    confirm(done);
-}
+const TICK: Duration = Duration::from_millis(TICK_MS as u64);
 
-fn confirm(done: Vec<Done>) {
-    for Done {
-        server,
-        record,
-        position,
-    } in done
-    {
-        tell(server, &ServerCast::Stored { record, position });
-    }
-}
-
-/// Gets from one peer all that it has and this worker lacks.
-async fn pull(shared: Shared, name: String, question: Question) {
-    let (answer, count) = pull_all(&shared, &name, &question.node).await;
-    if count > 0 {
-        wasm_node_sdk::println!(
-            "{name}: got {count} records from {} that were missing",
-            question.node
-        );
-    }
-    with(&shared, |state| {
-        state
-            .freshness
-            .answered(now_ms(), &question, answer, time::random());
-    });
-}
-
-async fn pull_all(shared: &Shared, name: &str, node: &str) -> (Answer, usize) {
-    let peer = Destination::RemoteName((name.into(), node.into()));
-    let mut count = 0;
+/// The keys of the records in a worker's bucket. Other keys are left alone, and mentioned.
+fn own_keys(bucket: &Bucket, worker: u32) -> Result<Vec<Key>, Error> {
+    let mut keys = Vec::new();
+    let mut foreign = 0usize;
+    let mut cursor = None;
     loop {
-        let Some(have) = with(shared, |state| state.records.have()) else {
-            return (Answer::Failed, count);
-        };
-        let call = encode(&PeerCall::Pull(have));
-        let (records, more) = match process::request(&peer, &call, Some(PULL_TIMEOUT)).await {
-            Ok(body) => match decode(&body) {
-                Ok(PeerReply::Pulled { records, more }) => (records, more),
-                _ => return (Answer::Failed, count),
-            },
-            Err(CallError::Noproc) => return (Answer::Absent, count),
-            Err(_) => return (Answer::Failed, count),
-        };
-        let written = with(shared, |state| {
-            let new = state.records.write(records.iter());
-            match &new {
-                Ok(new) => state.refresh(new),
-                Err(why) => wasm_node_sdk::eprintln!("{}: {why}", state.name),
+        let page = bucket.list_keys(cursor.as_deref())?;
+        for text in page.keys {
+            match Key::parse(&text) {
+                Some(key) if key.list.worker() == worker => keys.push(key),
+                _ => foreign += 1,
             }
-            new.map(|new| new.len())
-        });
-        match written {
-            Some(Ok(new)) => {
-                count += new;
-                if !more || new == 0 {
-                    return (Answer::CaughtUp, count);
-                }
-            }
-            Some(Err(_)) | None => return (Answer::Failed, count),
+        }
+        match page.cursor {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    if foreign > 0 {
+        let name = worker_name(worker);
+        wasm_node_sdk::eprintln!("{name}: its bucket has {foreign} keys that are not its own");
+    }
+    Ok(keys)
+}
+
+impl Store for Host {
+    fn write(&mut self, pairs: &[(String, Vec<u8>)]) -> Result<(), String> {
+        let written = self.bucket.set_many(pairs);
+        written.map_err(|error| format!("the store could not be written: {}", words(error)))
+    }
+
+    fn read(&mut self, keys: &[String]) -> Result<Vec<Vec<u8>>, String> {
+        match self.bucket.get_many(keys) {
+            Ok(pairs) => Ok(pairs.into_iter().map(|(_, value)| value).collect()),
+            Err(error) => Err(format!("the store could not be read: {}", words(error))),
         }
     }
 }
 
-fn request_of(record: &Record) -> RequestId {
-    let Change::Add(entry) = &record.change;
-    entry.request
-}
+impl World<Caller<PeerReply>> for Host {
+    fn now_ms(&mut self) -> u64 {
+        time::now() / 1_000_000
+    }
 
-fn tell(server: Pid, cast: &ServerCast) {
-    process::cast(&server.into(), &encode(cast));
-}
+    fn wall_ms(&mut self) -> u64 {
+        time::wall_clock()
+    }
 
-fn pid(address: Address) -> Pid {
-    Pid {
-        node: address.node,
-        serial: address.serial,
+    fn random(&mut self) -> u64 {
+        time::random()
+    }
+
+    fn nodes(&mut self) -> Vec<String> {
+        node::nodes()
+    }
+
+    fn tell(&mut self, server: Address, cast: &ServerCast) {
+        let server = Pid {
+            node: server.node,
+            serial: server.serial,
+        };
+        process::cast(&server.into(), &encode(cast));
+    }
+
+    fn refresh(&mut self, list: &ListName) {
+        let server = whereis_global(&list.global_name());
+        if let Some(server) = server.filter(|server| server.node == self_pid().node) {
+            process::cast(&server.into(), &encode(&ServerCast::Refresh));
+        }
+    }
+
+    fn reply(&mut self, peer: Caller<PeerReply>, reply: &PeerReply) {
+        peer.reply(reply);
+    }
+
+    fn ask(&mut self, nodes: Vec<(String, Ticket)>, call: &PeerCall, timeout_ms: u32) {
+        let call = encode(call);
+        let timeout = Some(Duration::from_millis(timeout_ms.into()));
+        for (node, ticket) in nodes {
+            let to = Destination::RemoteName((self.name.clone(), node));
+            let answer = process::request(&to, &call, timeout);
+            let open = self.open.clone();
+            spawn_local(async move {
+                let answer = match answer.await {
+                    Ok(body) => decode(&body).map_err(PeerError::Failed),
+                    Err(CallError::Noproc) => Err(PeerError::Absent),
+                    Err(error) => Err(PeerError::Failed(format!("{error:?}"))),
+                };
+                if let Some(Open { machine, host }) = open.borrow_mut().as_mut() {
+                    machine.answered(host, ticket, answer);
+                }
+            });
+        }
+    }
+
+    fn flush_soon(&mut self) {
+        process::cast(&self_pid().into(), &encode(&DatabaseCast::Flush));
+    }
+
+    fn report(&mut self, words: &str) {
+        wasm_node_sdk::eprintln!("{}: {words}", self.name);
     }
 }
 
-fn now_ms() -> u64 {
-    time::now() / 1_000_000
+fn words(error: Error) -> String {
+    match error {
+        Error::NoSuchStore => "there is no such bucket".into(),
+        Error::AccessDenied => {
+            "access denied: the app's manifest must grant todo-database its buckets".into()
+        }
+        Error::Other(words) => words,
+    }
 }
