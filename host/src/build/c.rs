@@ -9,15 +9,24 @@ use wit_bindgen_core::Files;
 use super::config::{Config, files_with};
 use super::toolchain::Clang;
 use super::{
-    BuildError, BuildOptions, Built, Progress, command, component, contract, finish, io, out_path,
-    read, stamp, work_dir, write,
+    BuildError, BuildOptions, Built, Progress, command, component, contract, finish, io, lock,
+    out_path, read, stamp, work_dir, write,
 };
 
 /// The SDK's files. The third stands in for WASI.
 const SDK: &[(&str, &str)] = &[
-    ("wasm_node.h", include_str!("../../../guest-sdk/c/wasm_node.h")),
-    ("wasm_node.c", include_str!("../../../guest-sdk/c/wasm_node.c")),
-    (WASI_SHIM, include_str!("../../../guest-sdk/c/wasm_node_wasi.c")),
+    (
+        "wasm_node.h",
+        include_str!("../../../guest-sdk/c/wasm_node.h"),
+    ),
+    (
+        "wasm_node.c",
+        include_str!("../../../guest-sdk/c/wasm_node.c"),
+    ),
+    (
+        WASI_SHIM,
+        include_str!("../../../guest-sdk/c/wasm_node_wasi.c"),
+    ),
 ];
 const WASI_SHIM: &str = "wasm_node_wasi.c";
 /// What the generated files are called, whatever the world is.
@@ -34,6 +43,7 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     let name = config.name(dir);
     let work = work_dir(&dir.join("target"))?;
+    let _lock = lock(&work)?;
     let out = out_path(options, &work, &name);
     let clang = Clang::find(options.install_tools, progress)?;
     let wit = contract::materialise(dir, &work)?;
@@ -53,18 +63,27 @@ pub fn build(
         toolchain: clang.description.clone(),
         fresh: true,
     };
-    if let Some(digest) = inputs.as_deref().and_then(|i| stamp::fresh(&stamp, i, &out)) {
+    if let Some(digest) = inputs
+        .as_deref()
+        .and_then(|i| stamp::fresh(&stamp, i, &out))
+    {
         return Ok(Built { digest, ..built });
     }
 
-    progress(Progress::Step(format!("building {} with {}", built.module_name, clang.description)));
+    progress(Progress::Step(format!(
+        "building {} with {}",
+        built.module_name, clang.description
+    )));
     let generated = bindings(&wit, config.world(), &work.join("gen"))?;
     let core = work.join("core.wasm");
     compile(dir, config, &clang, &work, &generated, &core, progress)?;
     let bytes = read(&core)?;
     if !config.wasi {
-        let used = component::wasi_preview1_imports(&bytes)
-            .map_err(|reason| BuildError::Component { path: core.clone(), reason })?;
+        let used =
+            component::wasi_preview1_imports(&bytes).map_err(|reason| BuildError::Component {
+                path: core.clone(),
+                reason,
+            })?;
         if !used.is_empty() {
             return Err(BuildError::Component {
                 path: core,
@@ -77,7 +96,12 @@ pub fn build(
         }
     }
     let bytes = component::from_core(&bytes, &core)?;
-    finish(built, &core, &bytes, inputs.as_deref().map(|i| (stamp.as_path(), i)))
+    finish(
+        built,
+        &core,
+        &bytes,
+        inputs.as_deref().map(|i| (stamp.as_path(), i)),
+    )
 }
 
 /// What the generator wrote.
@@ -89,21 +113,35 @@ struct Generated {
 
 fn bindings(wit: &Path, world: &str, dir: &Path) -> Result<Generated, BuildError> {
     let (mut resolve, world) = contract::resolve(wit, world)?;
-    let exports = resolve.worlds.get(world).map(|w| w.exports.keys().cloned().collect());
+    let exports = resolve
+        .worlds
+        .get(world)
+        .map(|w| w.exports.keys().cloned().collect());
     let exports: Vec<_> = exports.unwrap_or_default();
-    let lifecycle = exports
-        .iter()
-        .any(|key| resolve.name_world_key(key).starts_with("wasm-node:actor/lifecycle@"));
-    let generator = wit_bindgen_c::Opts { rename_world: Some(BINDINGS.into()), ..Default::default() };
+    let lifecycle = exports.iter().any(|key| {
+        resolve
+            .name_world_key(key)
+            .starts_with("wasm-node:actor/lifecycle@")
+    });
+    let generator = wit_bindgen_c::Opts {
+        rename_world: Some(BINDINGS.into()),
+        ..Default::default()
+    };
     let mut files = Files::default();
     generator
         .build()
         .generate(&mut resolve, world, &mut files)
-        .map_err(|e| BuildError::Wit { path: wit.to_path_buf(), reason: format!("{e:#}") })?;
+        .map_err(|e| BuildError::Wit {
+            path: wit.to_path_buf(),
+            reason: format!("{e:#}"),
+        })?;
     for (name, bytes) in files.iter() {
         write(&dir.join(name), bytes)?;
     }
-    Ok(Generated { dir: dir.to_path_buf(), lifecycle })
+    Ok(Generated {
+        dir: dir.to_path_buf(),
+        lifecycle,
+    })
 }
 
 fn compile(
@@ -130,7 +168,11 @@ fn compile(
         "-Wall",
         "-Wextra",
     ]);
-    command.arg("-isystem").arg(&generated.dir).arg("-I").arg(&sdk);
+    command
+        .arg("-isystem")
+        .arg(&generated.dir)
+        .arg("-I")
+        .arg(&sdk);
     for folder in [dir.to_path_buf(), dir.join("src")] {
         for file in files_with(&folder, "c") {
             // Relative, so that diagnostics and names do not depend on where the folder lies.
@@ -147,7 +189,11 @@ fn compile(
     command.arg(generated.dir.join(format!("{BINDINGS}_component_type.o")));
     command.arg(format!("-fuse-ld={}", clang.linker.display()));
     // Function names stay: a trap's backtrace shows them.
-    command.args(["-Wl,--gc-sections", "-Wl,--strip-debug", "-Wl,--stack-first"]);
+    command.args([
+        "-Wl,--gc-sections",
+        "-Wl,--strip-debug",
+        "-Wl,--stack-first",
+    ]);
     let stack = config.stack_bytes.unwrap_or(STACK_BYTES);
     command.arg(format!("-Wl,-z,stack-size={stack}"));
     command.arg("-o").arg(core);

@@ -35,8 +35,13 @@ pub fn run(
         status,
         output,
     };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| fail("did not start".into(), e.to_string()))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|e| fail("did not start".into(), e.to_string()))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
 
     let collector = std::thread::spawn(move || {
@@ -81,14 +86,22 @@ pub fn run(
             }
         }
     }
-    let status = child.wait().map_err(|e| fail("lost".into(), e.to_string()))?;
+    let status = child
+        .wait()
+        .map_err(|e| fail("lost".into(), e.to_string()))?;
     let tail = Vec::from(tail).join("\n");
     if timed_out {
-        return Err(fail(format!("still running after {MAX_TOOL_SECONDS} s"), tail));
+        return Err(fail(
+            format!("still running after {MAX_TOOL_SECONDS} s"),
+            tail,
+        ));
     }
     let stdout = collector.join().unwrap_or_default();
     if stdout.len() as u64 > MAX_STDOUT_BYTES {
-        return Err(fail(format!("printed more than {MAX_STDOUT_BYTES} bytes"), tail));
+        return Err(fail(
+            format!("printed more than {MAX_STDOUT_BYTES} bytes"),
+            tail,
+        ));
     }
     if status.success() {
         Ok(stdout)
@@ -97,7 +110,10 @@ pub fn run(
         let text = String::from_utf8_lossy(&stdout);
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.len().saturating_sub(MAX_TAIL_LINES);
-        Err(fail(status.to_string(), lines.get(last..).unwrap_or_default().join("\n")))
+        Err(fail(
+            status.to_string(),
+            lines.get(last..).unwrap_or_default().join("\n"),
+        ))
     } else {
         Err(fail(status.to_string(), tail))
     }
@@ -105,7 +121,11 @@ pub fn run(
 
 /// A command's first line of standard output; none if it cannot run or fails.
 pub fn ask(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).output().ok().filter(|o| o.status.success())?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().next().map(str::to_owned)
 }
@@ -113,11 +133,16 @@ pub fn ask(command: &mut Command) -> Option<String> {
 /// Where the PATH has a program of this name.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }
 
 /// The command as a person would type it, without its environment.
 fn display(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    words
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -25,12 +25,17 @@ pub fn imports_and_exports(component: &[u8]) -> Result<(Vec<String>, Vec<String>
     };
     let world = resolve.worlds.get(world).ok_or("it has no world")?;
     let names = |items: Vec<_>| {
-        let mut names: Vec<String> =
-            items.into_iter().map(|key| resolve.name_world_key(key)).collect();
+        let mut names: Vec<String> = items
+            .into_iter()
+            .map(|key| resolve.name_world_key(key))
+            .collect();
         names.sort();
         names
     };
-    Ok((names(world.imports.keys().collect()), names(world.exports.keys().collect())))
+    Ok((
+        names(world.imports.keys().collect()),
+        names(world.exports.keys().collect()),
+    ))
 }
 
 /// The functions of WASI 0.1 that a core module imports. The error says why the bytes are no
@@ -53,7 +58,10 @@ pub fn wasi_preview1_imports(core: &[u8]) -> Result<Vec<String>, String> {
 /// Makes a component of a core module whose custom sections say what it imports and exports.
 /// The adapter of WASI 0.1 goes in only if the module imports WASI 0.1.
 pub fn from_core(core: &[u8], path: &Path) -> Result<Vec<u8>, BuildError> {
-    let fail = |reason: String| BuildError::Component { path: path.to_path_buf(), reason };
+    let fail = |reason: String| BuildError::Component {
+        path: path.to_path_buf(),
+        reason,
+    };
     let encode = || {
         ComponentEncoder::default()
             .module(core)?
@@ -69,15 +77,24 @@ pub fn from_core(core: &[u8], path: &Path) -> Result<Vec<u8>, BuildError> {
 
 /// Checks that a component is an actor or an HTTP handler.
 pub fn check(component: &[u8], path: &Path) -> Result<(), BuildError> {
-    let (_, exports) = imports_and_exports(component)
-        .map_err(|reason| BuildError::Component { path: path.to_path_buf(), reason })?;
+    let (_, exports) = imports_and_exports(component).map_err(|reason| BuildError::Component {
+        path: path.to_path_buf(),
+        reason,
+    })?;
     let runs = |name: &String| name.starts_with(LIFECYCLE) || name.starts_with(HTTP_HANDLER);
     if exports.iter().any(runs) {
         return Ok(());
     }
     let exports = match exports.as_slice() {
         [] => "nothing".into(),
-        names => names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "),
+        names => names
+            .iter()
+            .map(|n| format!("`{n}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
     };
-    Err(BuildError::NotAnActor { path: path.to_path_buf(), exports })
+    Err(BuildError::NotAnActor {
+        path: path.to_path_buf(),
+        exports,
+    })
 }

@@ -54,8 +54,10 @@ impl Config {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => return Err(io("read", &path, e)),
         };
-        toml::from_str(&text)
-            .map_err(|e| BuildError::Manifest { path, reason: e.to_string().trim_end().to_owned() })
+        toml::from_str(&text).map_err(|e| BuildError::Manifest {
+            path,
+            reason: e.to_string().trim_end().to_owned(),
+        })
     }
 
     /// The language: as set, or as the files say.
@@ -71,13 +73,20 @@ impl Config {
         } else if dir.join("package.json").is_file() || has("js") || has("mjs") {
             Ok(Language::JavaScript)
         } else {
-            Err(BuildError::NoSource { dir: dir.to_path_buf() })
+            Err(BuildError::NoSource {
+                dir: dir.to_path_buf(),
+            })
         }
     }
 
     /// The module's name: as set, or the folder's.
     pub fn name(&self, dir: &Path) -> String {
-        let folder = || dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = || {
+            dir.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
         self.name.clone().unwrap_or_else(folder)
     }
 

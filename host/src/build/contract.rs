@@ -68,9 +68,14 @@ pub fn materialise(source: &Path, to: &Path) -> Result<PathBuf, BuildError> {
 
 /// Parses a folder of interfaces and picks a world in it.
 pub fn resolve(wit: &Path, world: &str) -> Result<(Resolve, WorldId), BuildError> {
-    let fail = |reason: String| BuildError::Wit { path: wit.to_path_buf(), reason };
+    let fail = |reason: String| BuildError::Wit {
+        path: wit.to_path_buf(),
+        reason,
+    };
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(wit).map_err(|e| fail(format!("{e:#}")))?;
-    let id = resolve.select_world(&[package], Some(world)).map_err(|e| fail(format!("{e:#}")))?;
+    let id = resolve
+        .select_world(&[package], Some(world))
+        .map_err(|e| fail(format!("{e:#}")))?;
     Ok((resolve, id))
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::config::{Config, files_with};
 use super::{
-    BuildError, BuildOptions, Built, Progress, command, contract, finish, io, out_path, read,
+    BuildError, BuildOptions, Built, Progress, command, contract, finish, io, lock, out_path, read,
     stamp, toolchain, work_dir, write,
 };
 
@@ -18,9 +18,15 @@ const COMPONENTIZER_VERSION: &str = "0.4.5";
 
 /// The SDK's files.
 const SDK: &[(&str, &str)] = &[
-    ("package.json", include_str!("../../../guest-sdk/js/package.json")),
+    (
+        "package.json",
+        include_str!("../../../guest-sdk/js/package.json"),
+    ),
     ("index.js", include_str!("../../../guest-sdk/js/index.js")),
-    ("prelude.js", include_str!("../../../guest-sdk/js/prelude.js")),
+    (
+        "prelude.js",
+        include_str!("../../../guest-sdk/js/prelude.js"),
+    ),
 ];
 
 /// The part of a package.json that we read.
@@ -46,6 +52,7 @@ pub fn build(
         _ => config.name(dir),
     };
     let work = work_dir(&dir.join("target"))?;
+    let _lock = lock(&work)?;
     let out = out_path(options, &work, &name);
     let wit = contract::materialise(dir, &work)?;
 
@@ -64,17 +71,29 @@ pub fn build(
         toolchain: format!("componentize-qjs {COMPONENTIZER_VERSION} (QuickJS)"),
         fresh: true,
     };
-    if let Some(digest) = inputs.as_deref().and_then(|i| stamp::fresh(&stamp, i, &out)) {
+    if let Some(digest) = inputs
+        .as_deref()
+        .and_then(|i| stamp::fresh(&stamp, i, &out))
+    {
         return Ok(Built { digest, ..built });
     }
 
     let tool = componentizer(options.install_tools, progress)?;
-    progress(Progress::Step(format!("building {} with {}", built.module_name, built.toolchain)));
+    progress(Progress::Step(format!(
+        "building {} with {}",
+        built.module_name, built.toolchain
+    )));
     let root = module_root(dir, &work)?;
     let component = work.join("component.wasm");
     let mut node = Command::new("node");
-    node.arg(&tool).arg("--wit").arg(&wit).args(["--world", config.world()]);
-    node.arg("--js").arg(root.join("app").join(&main)).arg("--module-root").arg(&root);
+    node.arg(&tool)
+        .arg("--wit")
+        .arg(&wit)
+        .args(["--world", config.world()]);
+    node.arg("--js")
+        .arg(root.join("app").join(&main))
+        .arg("--module-root")
+        .arg(&root);
     // The engine without the component model's own async: turns are plain calls.
     node.arg("--sync");
     if !config.wasi {
@@ -83,7 +102,12 @@ pub fn build(
     node.arg("-o").arg(&component);
     command::run(node, progress)?;
     let bytes = read(&component)?;
-    finish(built, &component, &bytes, inputs.as_deref().map(|i| (stamp.as_path(), i)))
+    finish(
+        built,
+        &component,
+        &bytes,
+        inputs.as_deref().map(|i| (stamp.as_path(), i)),
+    )
 }
 
 fn package(dir: &Path) -> Result<Package, BuildError> {
@@ -91,8 +115,10 @@ fn package(dir: &Path) -> Result<Package, BuildError> {
     if !path.is_file() {
         return Ok(Package::default());
     }
-    serde_json::from_slice(&read(&path)?)
-        .map_err(|e| BuildError::Manifest { path, reason: e.to_string() })
+    serde_json::from_slice(&read(&path)?).map_err(|e| BuildError::Manifest {
+        path,
+        reason: e.to_string(),
+    })
 }
 
 /// The main file, relative to the folder.
@@ -104,7 +130,11 @@ fn main_file(dir: &Path, config: &Config, package: &Package) -> Result<PathBuf, 
             return Ok(main.into());
         }
         return Err(BuildError::Manifest {
-            path: dir.join(if config.main.is_some() { super::CONFIG_FILE } else { "package.json" }),
+            path: dir.join(if config.main.is_some() {
+                super::CONFIG_FILE
+            } else {
+                "package.json"
+            }),
             reason: format!("the main file {main} does not exist in this folder"),
         });
     }
@@ -141,16 +171,16 @@ fn module_root(dir: &Path, work: &Path) -> Result<PathBuf, BuildError> {
         write(&root.join("app").join(inside), &read(&file)?)?;
     }
     for (name, text) in SDK {
-        write(&root.join("node_modules/wasm-node").join(name), text.as_bytes())?;
+        write(
+            &root.join("node_modules/wasm-node").join(name),
+            text.as_bytes(),
+        )?;
     }
     Ok(root)
 }
 
 /// The componentizer's program, installed if it is not there yet.
-fn componentizer(
-    install: bool,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, BuildError> {
+fn componentizer(install: bool, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, BuildError> {
     let package = format!("componentize-qjs@{COMPONENTIZER_VERSION}");
     toolchain::node(install, progress)?;
     let cache = cache_dir();
@@ -166,9 +196,14 @@ fn componentizer(
         .prefix("componentize-qjs-")
         .tempdir_in(&cache)
         .map_err(|e| io("create a folder in", &cache, e))?;
-    progress(Progress::Step(format!("installing {package} from npm into {}", home.display())));
+    progress(Progress::Step(format!(
+        "installing {package} from npm into {}",
+        home.display()
+    )));
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(fresh.path()).arg(&package);
+    npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
+        .arg(fresh.path())
+        .arg(&package);
     command::run(npm, progress).map_err(|e| BuildError::ToolMissing {
         what: "JavaScript actors",
         missing: package.clone(),
@@ -190,7 +225,11 @@ fn componentizer(
 
 /// Where tools are kept between builds.
 fn cache_dir() -> PathBuf {
-    let of = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let of = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     of("XDG_CACHE_HOME")
         .or_else(|| of("HOME").map(|home| home.join(".cache")))
         .unwrap_or_else(std::env::temp_dir)

@@ -40,7 +40,12 @@ pub struct BuildOptions {
 impl BuildOptions {
     /// An optimised build of this folder, installing what it needs where it may.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), out: None, release: true, install_tools: true }
+        Self {
+            dir: dir.into(),
+            out: None,
+            release: true,
+            install_tools: true,
+        }
     }
 }
 
@@ -177,7 +182,12 @@ pub fn build_all(
         let dir = canonical(&options.dir)?;
         let config = Config::read(&dir)?;
         match config.language(&dir)? {
-            Language::Rust => rust.push(rust::Request { place, dir, config, options }),
+            Language::Rust => rust.push(rust::Request {
+                place,
+                dir,
+                config,
+                options,
+            }),
             Language::C => built.push((place, c::build(&dir, &config, options, progress)?)),
             Language::JavaScript => {
                 built.push((place, js::build(&dir, &config, options, progress)?));
@@ -203,7 +213,11 @@ fn finish(
     if let Some((stamp, inputs)) = stamp {
         stamp::record(stamp, inputs, &digest)?;
     }
-    Ok(Built { digest, fresh: false, ..built })
+    Ok(Built {
+        digest,
+        fresh: false,
+        ..built
+    })
 }
 
 /// Where the component of `name` goes.
@@ -224,12 +238,28 @@ fn work_dir(target: &Path) -> Result<PathBuf, BuildError> {
     Ok(dir)
 }
 
+/// Waits until no other build works in a folder; the file returned keeps others out.
+fn lock(work: &Path) -> Result<std::fs::File, BuildError> {
+    let path = work.join(".lock");
+    let open = || {
+        let file = std::fs::File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    open().map_err(|e| io("lock", &path, e))
+}
+
 fn io(doing: &'static str, path: &Path, source: std::io::Error) -> BuildError {
-    BuildError::Io { doing, path: path.to_path_buf(), source }
+    BuildError::Io {
+        doing,
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 fn canonical(dir: &Path) -> Result<PathBuf, BuildError> {
-    dir.canonicalize().map_err(|e| io("open the folder", dir, e))
+    dir.canonicalize()
+        .map_err(|e| io("open the folder", dir, e))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
@@ -249,7 +279,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
 
 /// Replaces a file in one step, so that a watcher never sees half a component.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(|e| io("create", parent, e))?;
     let mut file = tempfile::Builder::new()
         .prefix(".wasm-node-")
@@ -261,7 +294,9 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(mode).map_err(|e| io("write", path, e))?;
+        file.as_file()
+            .set_permissions(mode)
+            .map_err(|e| io("write", path, e))?;
     }
     file.persist(path).map_err(|e| io("write", path, e.error))?;
     Ok(())

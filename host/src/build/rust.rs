@@ -53,7 +53,9 @@ struct Target {
 
 impl Package {
     fn is_cdylib(&self) -> bool {
-        self.targets.iter().any(|t| t.crate_types.iter().any(|kind| kind == "cdylib"))
+        self.targets
+            .iter()
+            .any(|t| t.crate_types.iter().any(|kind| kind == "cdylib"))
     }
 }
 
@@ -108,8 +110,13 @@ pub fn build(
                 known.len() - 1
             }
         };
-        let Some(metadata) = known.get(index) else { continue };
-        let own = metadata.packages.iter().find(|p| p.manifest_path == manifest);
+        let Some(metadata) = known.get(index) else {
+            continue;
+        };
+        let own = metadata
+            .packages
+            .iter()
+            .find(|p| p.manifest_path == manifest);
         let packages: Vec<_> = match own {
             Some(package) if package.is_cdylib() => vec![package],
             Some(_) => {
@@ -125,11 +132,18 @@ pub fn build(
         let alone = own.is_some();
         for package in packages {
             let dir = package.manifest_path.parent().unwrap_or(&request.dir);
-            let config = if alone { request.config.clone() } else { Config::read(dir)? };
+            let config = if alone {
+                request.config.clone()
+            } else {
+                Config::read(dir)?
+            };
             let group = Group {
                 root: metadata.workspace_root.clone(),
                 target_dir: metadata.target_directory.clone(),
-                target: config.target.clone().unwrap_or_else(|| "wasm32-unknown-unknown".into()),
+                target: config
+                    .target
+                    .clone()
+                    .unwrap_or_else(|| "wasm32-unknown-unknown".into()),
                 stack_bytes: config.stack_bytes.unwrap_or(STACK_BYTES),
                 release: request.options.release,
                 install: request.options.install_tools,
@@ -146,8 +160,15 @@ pub fn build(
     for (group, jobs) in groups {
         let root = &group.root;
         let toolchain = Rust::find(root, &group.target, group.install, progress)?;
-        let names = jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>().join(", ");
-        progress(Progress::Step(format!("building {names} with {}", toolchain.description)));
+        let names = jobs
+            .iter()
+            .map(|job| job.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        progress(Progress::Step(format!(
+            "building {names} with {}",
+            toolchain.description
+        )));
         let mut cargo = toolchain.cargo_build(root, group.release, group.stack_bytes);
         cargo.arg("--lib");
         for job in &jobs {
@@ -161,7 +182,10 @@ pub fn build(
                 reason: format!("cargo built {}, but made no .wasm file of it", job.name),
             })?;
             let place = job.place;
-            built.push((place, componentize(&core, &work, job, &toolchain, progress)?));
+            built.push((
+                place,
+                componentize(&core, &work, job, &toolchain, progress)?,
+            ));
         }
     }
     Ok(built)
@@ -190,7 +214,10 @@ fn componentize(
     if let Some(digest) = stamp::fresh(&stamp, &inputs, &out) {
         return Ok(Built { digest, ..built });
     }
-    progress(Progress::Step(format!("making the component {}", out.display())));
+    progress(Progress::Step(format!(
+        "making the component {}",
+        out.display()
+    )));
     let bytes = component::from_core(&bytes, core)?;
     finish(built, core, &bytes, Some((&stamp, &inputs)))
 }
@@ -198,7 +225,11 @@ fn componentize(
 /// Asks cargo about the workspace of a folder. Any cargo can tell; Debian's serves where there is
 /// no other.
 fn metadata(dir: &Path) -> Result<Metadata, BuildError> {
-    let cargo = if command::find("cargo").is_some() { "cargo" } else { "/usr/bin/cargo" };
+    let cargo = if command::find("cargo").is_some() {
+        "cargo"
+    } else {
+        "/usr/bin/cargo"
+    };
     let mut command = Command::new(cargo);
     command.current_dir(dir).env_remove("CARGO_TARGET_DIR");
     command.args(["metadata", "--no-deps", "--format-version", "1"]);

@@ -21,7 +21,9 @@ impl Inputs {
 
     /// Adds one input; its length goes in too, so that neighbours do not run together.
     pub fn add(&mut self, bytes: &[u8]) {
-        self.0.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        self.0
+            .update(&(bytes.len() as u64).to_le_bytes())
+            .update(bytes);
     }
 
     /// Adds the files under a folder, names and contents, without `target` and dot files.

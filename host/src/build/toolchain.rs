@@ -9,7 +9,12 @@ use super::{BuildError, Progress, command};
 /// The packages with a Rust that builds std for wasm from source.
 const RUST_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 /// The packages with a C compiler for wasm; `wasi-libc` also serves Rust on wasip1.
-const C_PACKAGES: &[&str] = &["clang-19", "libclang-rt-19-dev-wasm32", "wasi-libc", "lld-19"];
+const C_PACKAGES: &[&str] = &[
+    "clang-19",
+    "libclang-rt-19-dev-wasm32",
+    "wasi-libc",
+    "lld-19",
+];
 /// The packages with Node and npm, which run the JavaScript componentizer.
 const NODE_PACKAGES: &[&str] = &["nodejs", "npm"];
 
@@ -18,8 +23,11 @@ const OLDEST_RUST_MINOR: u32 = 85;
 /// LLVM's linker for wasm under the names that distributions give it.
 const LINKERS: &[&str] = &["wasm-ld-19", "wasm-ld-20", "wasm-ld-18", "wasm-ld"];
 /// Clangs that know wasm, likewise, each with the linker of its version.
-const CLANGS: &[(&str, &str)] =
-    &[("clang-19", "wasm-ld-19"), ("clang-20", "wasm-ld-20"), ("clang", "wasm-ld")];
+const CLANGS: &[(&str, &str)] = &[
+    ("clang-19", "wasm-ld-19"),
+    ("clang-20", "wasm-ld-20"),
+    ("clang", "wasm-ld"),
+];
 /// Where Debian's wasi-libc puts its headers and libraries.
 pub const WASI_LIB: &str = "/usr/lib/wasm32-wasi";
 /// A cargo that can build for a wasm target, and how to ask it to.
@@ -53,7 +61,14 @@ impl Rust {
         }
         let missing = format!("Rust's standard library for {target}");
         let target_add = format!("rustup target add {target}");
-        install_packages("Rust actors", &missing, &packages, Some(&target_add), install, progress)?;
+        install_packages(
+            "Rust actors",
+            &missing,
+            &packages,
+            Some(&target_add),
+            install,
+            progress,
+        )?;
         Self::look(dir, target).ok_or_else(|| BuildError::ToolMissing {
             what: "Rust actors",
             missing: format!("{missing}, even with {} installed", packages.join(", ")),
@@ -64,7 +79,13 @@ impl Rust {
     fn look(dir: &Path, target: &str) -> Option<Self> {
         Self::probe(dir, target, "rustc".as_ref(), "cargo".as_ref(), None).or_else(|| {
             let bin = Path::new("/usr/bin");
-            Self::probe(dir, target, &bin.join("rustc"), &bin.join("cargo"), Some(bin))
+            Self::probe(
+                dir,
+                target,
+                &bin.join("rustc"),
+                &bin.join("cargo"),
+                Some(bin),
+            )
         })
     }
 
@@ -103,7 +124,11 @@ impl Rust {
         if !ready && target == "wasm32-wasip1" && !Path::new(WASI_LIB).is_dir() {
             return None;
         }
-        let version = version.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        let version = version
+            .split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ");
         let how = if ready { "" } else { ", std built from source" };
         Some(Self {
             cargo: cargo.to_path_buf(),
@@ -146,15 +171,25 @@ impl Rust {
     /// `cargo build` for the target, without saying what to build.
     pub fn cargo_build(&self, dir: &Path, release: bool, stack_bytes: u32) -> Command {
         let mut command = self.cargo(dir, "build");
-        command.args(["--target", &self.target, "--message-format=json-render-diagnostics"]);
+        command.args([
+            "--target",
+            &self.target,
+            "--message-format=json-render-diagnostics",
+        ]);
         if release {
             command.arg("--release");
         }
         if self.build_std {
-            command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
+            command
+                .arg("-Zbuild-std=std,panic_abort")
+                .env("RUSTC_BOOTSTRAP", "1");
         }
-        let variable =
-            |what| format!("CARGO_TARGET_{}_{what}", self.target.replace('-', "_").to_uppercase());
+        let variable = |what| {
+            format!(
+                "CARGO_TARGET_{}_{what}",
+                self.target.replace('-', "_").to_uppercase()
+            )
+        };
         if let Some(linker) = &self.linker {
             command.env(variable("LINKER"), linker);
         }
@@ -203,10 +238,16 @@ impl Clang {
             return None;
         }
         let (program, linker) = CLANGS.iter().find_map(|(clang, linker)| {
-            command::find(clang).zip(command::find(linker)).map(|(_, linker)| (*clang, linker))
+            command::find(clang)
+                .zip(command::find(linker))
+                .map(|(_, linker)| (*clang, linker))
         })?;
         let description = command::ask(Command::new(program).arg("--version"))?;
-        Some(Self { program, linker, description })
+        Some(Self {
+            program,
+            linker,
+            description,
+        })
     }
 }
 
@@ -219,7 +260,14 @@ pub fn node(install: bool, progress: &mut dyn FnMut(Progress)) -> Result<String,
     if let Some(version) = look() {
         return Ok(version);
     }
-    install_packages("JavaScript actors", "node and npm", NODE_PACKAGES, None, install, progress)?;
+    install_packages(
+        "JavaScript actors",
+        "node and npm",
+        NODE_PACKAGES,
+        None,
+        install,
+        progress,
+    )?;
     look().ok_or_else(|| BuildError::ToolMissing {
         what: "JavaScript actors",
         missing: "node and npm".into(),
@@ -231,10 +279,13 @@ pub fn node(install: bool, progress: &mut dyn FnMut(Progress)) -> Result<String,
 fn clang_builtins() -> Option<PathBuf> {
     ["20", "19", "18"].iter().find_map(|version| {
         let clang = format!("/usr/lib/llvm-{version}/lib/clang/{version}/lib");
-        ["wasi/libclang_rt.builtins-wasm32.a", "wasm32-unknown-wasi/libclang_rt.builtins.a"]
-            .iter()
-            .map(|file| Path::new(&clang).join(file))
-            .find(|path| path.is_file())
+        [
+            "wasi/libclang_rt.builtins-wasm32.a",
+            "wasm32-unknown-wasi/libclang_rt.builtins.a",
+        ]
+        .iter()
+        .map(|file| Path::new(&clang).join(file))
+        .find(|path| path.is_file())
     })
 }
 
@@ -247,7 +298,10 @@ fn install_packages(
     install: bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), BuildError> {
-    let shown = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    let shown = format!(
+        "apt-get install -y --no-install-recommends {}",
+        packages.join(" ")
+    );
     let remedy = |reason: &str| BuildError::ToolMissing {
         what,
         missing: missing.to_owned(),
@@ -264,7 +318,10 @@ fn install_packages(
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args);
-        progress(Progress::Step(format!("{missing} is missing: apt-get {}", args.join(" "))));
+        progress(Progress::Step(format!(
+            "{missing} is missing: apt-get {}",
+            args.join(" ")
+        )));
         command::run(command, progress)
     };
     let mut args = vec!["install", "-y", "--no-install-recommends"];
