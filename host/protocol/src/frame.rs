@@ -444,7 +444,8 @@ mod tests {
         let mut wire = Vec::new();
         writer.fill(&mut wire, 1);
         writer.push(Lane::Control, vec![2].into()).unwrap();
-        writer.fill(&mut wire, wire.len() + 1);
+        let written = wire.len();
+        writer.fill(&mut wire, written + 1);
         let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
         reader.feed(&wire);
         assert_eq!(drain(&mut reader), [(Lane::Control, vec![2])]);

@@ -112,3 +112,78 @@ impl Session {
         (!self.down).then(|| self.next_tick.min(self.last_received + self.silence_limit))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a session whose peer falls silent at `silent_from`; its outputs with their times.
+    fn run(
+        tick_time_ms: u32,
+        peer_tick_time_ms: u32,
+        silent_from: u64,
+    ) -> Vec<(u64, SessionOutput)> {
+        let mut session = Session::new(Millis(0), tick_time_ms, peer_tick_time_ms, 12_345);
+        let mut outputs = Vec::new();
+        for now in 0..200_000 {
+            if now < silent_from && now % 100 == 0 {
+                session.handle(Millis(now), SessionInput::Received);
+            }
+            if session.next_deadline().is_some_and(|at| at <= Millis(now)) {
+                session.handle(Millis(now), SessionInput::Timer);
+            }
+            while let Some(output) = session.poll_output() {
+                outputs.push((now, output));
+            }
+        }
+        outputs
+    }
+
+    #[test]
+    fn a_silent_peer_is_down_within_five_seconds_at_the_default() {
+        let outputs = run(DEFAULT_TICK_TIME_MS, DEFAULT_TICK_TIME_MS, 20_000);
+        let (at, last) = outputs.last().unwrap();
+        assert!(
+            matches!(last, SessionOutput::Down { silent_ms: 4_500 }),
+            "{last:?}"
+        );
+        assert!((24_000..25_000).contains(at), "{at}");
+        let downs = outputs
+            .iter()
+            .filter(|(_, output)| matches!(output, SessionOutput::Down { .. }));
+        assert_eq!(downs.count(), 1);
+    }
+
+    #[test]
+    fn ticks_follow_the_more_impatient_side() {
+        let outputs = run(60_000, 4_000, 100_000);
+        let ticks: Vec<_> = outputs
+            .iter()
+            .filter(|(_, output)| *output == SessionOutput::SendTick)
+            .collect();
+        assert!(ticks.windows(2).all(|pair| pair[1].0 - pair[0].0 == 1_000));
+        assert!(ticks[0].0 < 1_000);
+        let patient = outputs
+            .iter()
+            .find(|(_, output)| matches!(output, SessionOutput::Down { .. }));
+        assert!(patient.is_some_and(|(at, _)| *at > 160_000));
+    }
+
+    #[test]
+    fn what_is_sent_makes_ticks_unnecessary() {
+        let mut session = Session::new(Millis(0), 4_000, 4_000, 999);
+        for now in (0..10_000).step_by(500) {
+            session.handle(Millis(now), SessionInput::Sent);
+            session.handle(Millis(now), SessionInput::Received);
+        }
+        assert_eq!(session.poll_output(), None);
+    }
+
+    #[test]
+    fn a_node_that_was_stopped_itself_gives_its_peers_time() {
+        let mut session = Session::new(Millis(0), 4_000, 4_000, 0);
+        session.handle(Millis(60_000), SessionInput::Timer);
+        assert_eq!(session.poll_output(), Some(SessionOutput::SendTick));
+        assert_eq!(session.poll_output(), None);
+    }
+}
