@@ -1,0 +1,232 @@
+//! A command's own short life in the cluster: it joins the node it asks as a hidden node that
+//! does not listen, asks, and leaves.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::{
+    Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
+};
+
+use super::error::CliError;
+use super::options::{Trust, epmd_mode, host_port, node_name};
+use crate::control::{ControlReply, ControlRequest};
+use crate::dist::{Answer, Delivered, Dist, DistConfig, Host, Peer};
+
+/// How long a node may take to answer what it knows by itself.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The node that a command asks, and how to join it.
+#[derive(clap::Args, Debug)]
+pub(super) struct Node {
+    /// The node to ask, as in node1@127.0.0.1
+    #[arg(value_name = "NODE", value_parser = node_name)]
+    pub(super) node: NodeName,
+    #[command(flatten)]
+    pub(super) join: Join,
+}
+
+/// How to join a node.
+#[derive(clap::Args, Debug)]
+pub(super) struct Join {
+    /// Dial the node here, without asking a port mapper
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    address: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
+}
+
+/// A connection to one node.
+pub(super) struct Client {
+    dist: Dist,
+    node: Incarnation,
+    pub(super) name: NodeName,
+    downs: watch::Receiver<Vec<Incarnation>>,
+}
+
+impl Client {
+    /// Joins the node, as the options say.
+    pub(super) async fn join(name: &NodeName, join: &Join) -> Result<Self, CliError> {
+        let mut config = DistConfig::new(own_name(name)?, incarnation(), join.trust.cookie()?);
+        config.security = join.trust.security();
+        config.epmd = epmd_mode(join.address.is_some())?;
+        Self::connect(name, config, join.address.as_deref()).await
+    }
+
+    /// Joins the node; with an address, dials that instead of asking the port mapper.
+    pub(super) async fn connect(
+        name: &NodeName,
+        mut config: DistConfig,
+        address: Option<&str>,
+    ) -> Result<Self, CliError> {
+        config.kind = NodeKind::Hidden;
+        config.listen = None;
+        let (tell, downs) = watch::channel(Vec::new());
+        let dist = Dist::start(config, Arc::new(Guest { downs: tell })).await?;
+        let node = match address {
+            None => dist.connect(name).await?,
+            Some(address) => {
+                let node = dist.connect_address(address, false).await?;
+                match dist.name_of(node) {
+                    Some(found) if found != *name => {
+                        dist.stop().await;
+                        return Err(CliError::Usage(format!(
+                            "at {address} is {found}, not {name}: name that node, or give another --address"
+                        )));
+                    }
+                    _ => node,
+                }
+            }
+        };
+        Ok(Self {
+            dist,
+            node,
+            name: name.clone(),
+            downs,
+        })
+    }
+
+    /// What a client of a node calls itself.
+    pub(super) fn config(
+        of: &NodeName,
+        trust: &Trust,
+        cookie: crate::dist::Cookie,
+    ) -> Result<DistConfig, CliError> {
+        let mut config = DistConfig::new(own_name(of)?, incarnation(), cookie);
+        config.security = trust.security();
+        Ok(config)
+    }
+
+    /// Whether this is the name that the client itself goes by.
+    pub(super) fn is_me(&self, name: &NodeName) -> bool {
+        self.dist.name() == name
+    }
+
+    /// Asks, and waits for the answer for as long as the node may take.
+    pub(super) async fn ask(
+        &self,
+        request: &ControlRequest,
+        timeout: Duration,
+    ) -> Result<ControlReply, CliError> {
+        let node = || self.name.clone();
+        let bytes = request.encode().map_err(|error| CliError::Answer {
+            node: node(),
+            error,
+        })?;
+        let asked = self
+            .dist
+            .request(self.node, NodeRequest::Control(bytes), timeout)
+            .await;
+        let reply = asked.map_err(|error| CliError::Request {
+            node: node(),
+            error,
+        })?;
+        let NodeReply::Control(bytes) = reply else {
+            return Err(CliError::Mismatch(node()));
+        };
+        match ControlReply::decode(&bytes) {
+            Ok(ControlReply::Refused(reason)) => Err(CliError::Refused {
+                node: node(),
+                reason,
+            }),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(CliError::Answer {
+                node: node(),
+                error,
+            }),
+        }
+    }
+
+    /// What a reply to another question makes of a command.
+    pub(super) fn mismatch(&self) -> CliError {
+        CliError::Mismatch(self.name.clone())
+    }
+
+    /// Waits until the node is gone; false if it is still there after `timeout`.
+    pub(super) async fn wait_down(&mut self, timeout: Duration) -> bool {
+        let node = self.node;
+        let down = self.downs.wait_for(|downs| downs.contains(&node));
+        tokio::time::timeout(timeout, down).await.is_ok()
+    }
+
+    /// Leaves.
+    pub(super) async fn leave(self) {
+        self.dist.stop().await;
+    }
+}
+
+/// Runs one command against one node: joins, asks as `body` says, leaves.
+pub(super) fn with_node<T, F>(
+    node: &Node,
+    log: Option<&str>,
+    body: impl FnOnce(Client) -> F,
+) -> Result<T, CliError>
+where
+    F: Future<Output = (Client, Result<T, CliError>)>,
+{
+    super::log::start("wasm-node", log, "off")?;
+    block_on(async {
+        let client = Client::join(&node.node, &node.join).await?;
+        let (client, result) = body(client).await;
+        client.leave().await;
+        result
+    })
+}
+
+/// Runs to its end on this thread.
+pub(super) fn block_on<T>(
+    future: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::System("start the asynchronous runtime", error))?
+        .block_on(future)
+}
+
+/// A name that no other client has, long if the target's is: the two do not mix.
+fn own_name(target: &NodeName) -> Result<NodeName, CliError> {
+    let host = if target.is_long() {
+        "127.0.0.1"
+    } else {
+        "localhost"
+    };
+    let name = format!(
+        "cli-{}-{:08x}@{host}",
+        std::process::id(),
+        rand::random::<u32>()
+    );
+    name.parse()
+        .map_err(|error| CliError::Usage(format!("{error}")))
+}
+
+/// A fresh one: random, and never zero.
+pub(super) fn incarnation() -> Incarnation {
+    Incarnation(rand::random::<u64>().max(1))
+}
+
+/// A host without actors.
+struct Guest {
+    downs: watch::Sender<Vec<Incarnation>>,
+}
+
+impl Host for Guest {
+    fn deliver(&self, _: Incarnation, _: Target, _: Signal) -> Delivered {
+        Delivered::Ok
+    }
+
+    fn request(&self, _: &Peer, _: NodeRequest, _: Answer) {}
+
+    fn node_up(&self, _: Incarnation, _: NodeEvent) {}
+
+    fn node_down(&self, node: Incarnation, _: NodeEvent) {
+        self.downs.send_modify(|downs| downs.push(node));
+    }
+
+    fn registered(&self, _: Ref, _: Pid, _: Result<(), RegisterError>) {}
+
+    fn name_conflict(&self, _: Pid, _: String, _: Pid) {}
+}

@@ -1,0 +1,72 @@
+//! `wasm-node spawn`: start an actor.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use wasm_node_protocol::NodeName;
+
+use super::client::{Node, with_node};
+use super::error::CliError;
+use super::options::node_name;
+use super::output;
+use crate::control::{ControlReply, ControlRequest, PidRow};
+
+/// How long a spawn may take: the code may have to be shipped and compiled first.
+const SPAWN_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Start an actor on a node, and print its pid
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    node: Node,
+    /// Its module on that node: a name, or a digest in hex
+    module: String,
+    /// What its `init` gets, as text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    args: String,
+    /// Its name in the registry of the node it runs on
+    #[arg(long, value_name = "NAME")]
+    local_name: Option<String>,
+    /// Run it on this node instead, with the code of the node asked
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
+    on: Option<NodeName>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+    let on = args.on.clone().unwrap_or_else(|| args.node.node.clone());
+    let request = ControlRequest::Spawn {
+        module: args.module.clone(),
+        args: Bytes::from(args.args),
+        name: args.local_name,
+        on: args.on,
+    };
+    let row = with_node(&args.node, log, async |client| {
+        let row = match client.ask(&request, SPAWN_TIMEOUT).await {
+            Ok(ControlReply::Spawned(Ok(row))) => Ok(row),
+            Ok(ControlReply::Spawned(Err(error))) => Err(CliError::Spawn {
+                module: args.module,
+                node: on,
+                error,
+            }),
+            Ok(_) => Err(client.mismatch()),
+            Err(error) => Err(error),
+        };
+        (client, row)
+    })?;
+    print_pid(&row, args.json);
+    Ok(())
+}
+
+/// A pid: as the node asked prints it and, in JSON, as all nodes know it too.
+pub(super) fn print_pid(row: &PidRow, json: bool) {
+    if json {
+        let id = format!("{:016x}{:016x}", row.pid.node.0, row.pid.serial);
+        output::json(&json!({ "pid": row.printed, "id": id }));
+    } else {
+        output::line(&row.printed);
+    }
+}
