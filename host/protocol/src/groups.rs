@@ -283,3 +283,108 @@ impl Default for Groups {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NodeName {
+        text.parse().unwrap()
+    }
+
+    fn pid(node: u64, serial: u64) -> Pid {
+        Pid {
+            node: Incarnation(node),
+            serial,
+        }
+    }
+
+    fn outputs(groups: &mut Groups) -> Vec<GroupsOutput> {
+        std::iter::from_fn(|| groups.poll_output()).collect()
+    }
+
+    #[test]
+    fn an_actor_that_joined_twice_leaves_twice() {
+        let mut groups = Groups::new();
+        groups.join("g", pid(1, 1)).unwrap();
+        groups.join("g", pid(1, 1)).unwrap();
+        assert_eq!(groups.memberships().count(), 2);
+        assert!(groups.leave("g", pid(1, 1)));
+        assert!(groups.leave("g", pid(1, 1)));
+        assert!(!groups.leave("g", pid(1, 1)));
+        assert_eq!(groups.memberships().count(), 0);
+    }
+
+    #[test]
+    fn a_new_peer_hears_all_and_its_members_go_with_it() {
+        let mut groups = Groups::new();
+        groups.join("g", pid(1, 1)).unwrap();
+        groups.join("h", pid(1, 1)).unwrap();
+        outputs(&mut groups);
+        groups.node_up(name("b@h"), Incarnation(2));
+        let joins = vec![("g".to_owned(), pid(1, 1)), ("h".to_owned(), pid(1, 1))];
+        let sync = GroupsOutput::Send {
+            to: name("b@h"),
+            message: GroupsMessage::Join(joins),
+        };
+        assert_eq!(outputs(&mut groups), [sync]);
+        groups.message(
+            &name("b@h"),
+            GroupsMessage::Join(vec![("g".into(), pid(2, 1)); 2]),
+        );
+        assert_eq!(groups.memberships().count(), 4);
+        outputs(&mut groups);
+        groups.node_down(&name("b@h"));
+        let left = GroupsOutput::Left {
+            group: "g".into(),
+            pid: pid(2, 1),
+        };
+        assert_eq!(outputs(&mut groups), [left.clone(), left]);
+    }
+
+    #[test]
+    fn the_death_of_an_actor_is_told() {
+        let mut groups = Groups::new();
+        groups.node_up(name("b@h"), Incarnation(2));
+        groups.join("g", pid(1, 1)).unwrap();
+        outputs(&mut groups);
+        groups.actor_down(pid(1, 1));
+        let message = GroupsMessage::Leave {
+            group: "g".into(),
+            pid: pid(1, 1),
+        };
+        let told = GroupsOutput::Send {
+            to: name("b@h"),
+            message,
+        };
+        assert_eq!(
+            outputs(&mut groups),
+            [
+                told,
+                GroupsOutput::Left {
+                    group: "g".into(),
+                    pid: pid(1, 1)
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_nodes_own_actors_can_be_joined_by_it() {
+        let mut groups = Groups::new();
+        groups.node_up(name("b@h"), Incarnation(2));
+        groups.message(
+            &name("b@h"),
+            GroupsMessage::Join(vec![("g".into(), pid(3, 1))]),
+        );
+        assert!(matches!(
+            outputs(&mut groups)[..],
+            [GroupsOutput::Misbehaved { .. }]
+        ));
+        assert_eq!(groups.join("", pid(1, 1)), Err(GroupError::BadName));
+        assert_eq!(
+            groups.join(&"x".repeat(1025), pid(1, 1)),
+            Err(GroupError::BadName)
+        );
+    }
+}

@@ -576,3 +576,6 @@ pub mod challenge {
         blake3::Hash::from_bytes(*a) == blake3::Hash::from_bytes(*b)
     }
 }
+
+#[cfg(test)]
+mod tests;
