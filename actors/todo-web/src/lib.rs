@@ -27,7 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// See [`FIRST_PAUSE`].
 const MAX_PAUSE: Duration = Duration::from_millis(64);
 
-struct TodoWeb;
+/// The handler.
+pub struct TodoWeb;
 
 impl HttpHandler for TodoWeb {
     fn handle(request: Request) -> Response {
