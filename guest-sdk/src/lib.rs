@@ -6,14 +6,21 @@
 //! deliberately knows nothing of the host's inside: everything here could be written by
 //! anyone from `wit/` alone.
 //!
-//! ```ignore
+//! A component is a crate of the type `cdylib` with one export macro:
+//!
+//! ```no_run
+//! # fn main() {}
 //! use serde::{Deserialize, Serialize};
-//! use wasm_node_sdk::{Caller, CallReturn, GenServer, Init, Next};
+//! use wasm_node_sdk::{CallReturn, Caller, GenServer, Init, Next};
 //!
 //! #[derive(Serialize, Deserialize)]
 //! struct Counter(i64);
+//!
 //! #[derive(Serialize, Deserialize)]
-//! enum Ask { Get, Add(i64) }
+//! enum Ask {
+//!     Get,
+//!     Add(i64),
+//! }
 //!
 //! impl GenServer for Counter {
 //!     const MODULE: &'static str = "counter";
@@ -37,10 +44,20 @@
 //!     }
 //! }
 //! wasm_node_sdk::export_gen_server!(Counter);
-//! ```
 //!
-//! and in another actor: `let counter = ServerRef::<Counter>::start(&1).global("c").await?;`
-//! `let n = counter.call(Ask::Add(2)).await?;`
+//! // In another actor:
+//! use wasm_node_sdk::{ServerRef, StartError};
+//!
+//! async fn use_it() -> Result<(), StartError> {
+//!     let counter = ServerRef::<Counter>::start(&1).global("visits").await?;
+//!     counter.cast(5);
+//!     match counter.call(Ask::Add(2)).await {
+//!         Ok(n) => wasm_node_sdk::println!("{n}"),
+//!         Err(error) => wasm_node_sdk::println!("no answer: {}", error.describe()),
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 extern crate self as wasm_node_sdk;
 

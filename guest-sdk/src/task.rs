@@ -1,5 +1,21 @@
 //! Plain actors: one async function from start to end, that receives what it wants when it
 //! wants. It has no state that could be saved: a running task stays on its version.
+//!
+//! ```no_run
+//! # fn main() {}
+//! use wasm_node_sdk::{ExitReason, Message, task};
+//!
+//! async fn echo(_args: Vec<u8>) -> ExitReason {
+//!     loop {
+//!         match task::receive().await {
+//!             Message::Info(body) if body == b"stop" => return ExitReason::Normal,
+//!             Message::Info(body) => wasm_node_sdk::println!("{body:?}"),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! wasm_node_sdk::export_task!(echo);
+//! ```
 
 use crate::runtime;
 use crate::{Actor, ExitReason, Message, Outcome, SaveError, Start};
