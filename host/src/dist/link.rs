@@ -389,10 +389,23 @@ async fn dial_target(
     let EpmdMode::Port(port) = kernel.config.epmd else {
         return Err(LinkError::NoAddress(name));
     };
-    let mapper = resolve(name.host(), port).await?;
+    let host = resolve(name.host(), port).await?.ip();
+    // A machine's own name may mean an address that neither nodes nor the port mapper
+    // listen on, such as Debian's 127.0.1.1.
+    let here = name.host() == kernel.config.name.host();
+    let mapper = if here {
+        epmd::local(port)
+    } else {
+        SocketAddr::new(host, port)
+    };
     let port = epmd::port_of(mapper, name.alive()).await?;
-    let at = SocketAddr::new(mapper.ip(), port).to_string();
-    dial_at(kernel, id, &at, Some(name), asked).await
+    let at = |ip| SocketAddr::new(ip, port).to_string();
+    match dial_at(kernel, id, &at(mapper.ip()), Some(name.clone()), asked).await {
+        Err(LinkError::Unreachable(..)) if host != mapper.ip() => {
+            dial_at(kernel, id, &at(host), Some(name), asked).await
+        }
+        result => result,
+    }
 }
 
 async fn resolve(host: &str, port: u16) -> Result<SocketAddr, LinkError> {

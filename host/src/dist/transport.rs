@@ -45,7 +45,7 @@ const REKEY_EVERY_RECORDS: u64 = 1 << 20;
 const MAX_NOISE_MESSAGE_BYTES: usize = 256;
 
 /// How much one read asks for, in bytes.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 128 * 1024;
 
 /// Who dialled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
