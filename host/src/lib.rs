@@ -5,10 +5,13 @@
 //! the composition root, then the command line.
 
 pub mod app;
+pub mod bench;
 pub mod build;
+pub mod cli;
 pub mod code;
 pub mod control;
 pub mod dist;
+pub mod http;
 pub mod node;
 pub mod process;
 pub mod store;

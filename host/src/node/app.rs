@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasm_node_protocol::{Destination, ExitReason, Pid, Signal, SpawnOptions};
 
 use super::modules::Modules;
 use super::{APP_TIMEOUT, Inner, NodeError};
 use crate::app::{Capability, Manifest, spec};
+use crate::http::Ingress;
 use crate::process::{Message, Native};
 use crate::store::{BucketGrants, BucketName};
 use crate::wasm::Grants;
@@ -16,6 +16,7 @@ use crate::wasm::Grants;
 /// A running app.
 pub(super) struct App {
     root: Option<Pid>,
+    listeners: Vec<Ingress>,
 }
 
 /// Notes what the app's modules may do.
@@ -59,16 +60,31 @@ impl App {
             }
             None => None,
         };
-        let _ = http;
-        Ok(Self { root })
+        let mut listeners = Vec::new();
+        for (at, listener) in manifest.http.iter().enumerate() {
+            let asked = http.filter(|_| at == 0);
+            let listen = asked.unwrap_or(listener.listen);
+            let ingress = match inner.listen_http(listen, &listener.module) {
+                // What the manifest prefers is taken, by another node perhaps.
+                Err(error) if asked.is_none() && error.address_in_use() => {
+                    inner.listen_http(SocketAddr::new(listen.ip(), 0), &listener.module)
+                }
+                other => other,
+            };
+            listeners.push(ingress?);
+        }
+        Ok(Self { root, listeners })
     }
 
     pub(super) fn http_addrs(&self) -> Vec<SocketAddr> {
-        Vec::new()
+        self.listeners.iter().map(Ingress::local_addr).collect()
     }
 
     /// Ends the listeners, then the tree, in order.
     pub(super) async fn stop(self, inner: &Arc<Inner>) {
+        for listener in self.listeners {
+            listener.stop().await;
+        }
         let Some(root) = self.root else { return };
         let Ok(mut native) = Native::spawn(&inner.runtime, "app-stop") else { return };
         inner.runtime.monitor(native.process(), &Destination::Pid(root));
@@ -127,6 +143,3 @@ async fn start_root(inner: &Arc<Inner>, module: String, args: Vec<u8>) -> Result
     });
     Ok(root)
 }
-
-/// How long an HTTP request's actor may take.
-pub(super) const HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

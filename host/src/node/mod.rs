@@ -6,6 +6,7 @@
 
 mod app;
 mod control;
+mod http;
 mod modules;
 mod output;
 mod services;
@@ -25,6 +26,7 @@ use wasm_node_protocol::{Digest, NodeKind, NodeName, Pid, Ref};
 use crate::app::Manifest;
 use crate::code::{ModuleEvent, WatchError, Watcher};
 use crate::dist::{ConnectError, Dist, DistConfig, StartError};
+use crate::http::HttpError;
 use crate::process::Runtime;
 use crate::store::{Store, StoreError};
 use crate::wasm::Engine;
@@ -83,6 +85,16 @@ pub enum NodeError {
     /// The app did not start.
     #[error("app {0}: {1}")]
     App(String, String),
+    /// An HTTP listener did not start.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+impl NodeError {
+    fn address_in_use(&self) -> bool {
+        let in_use = std::io::ErrorKind::AddrInUse;
+        matches!(self, Self::Http(HttpError::Listen { cause, .. }) if cause.kind() == in_use)
+    }
 }
 
 /// A running node.

@@ -13,15 +13,26 @@ pub const DEFAULT_MEMORY_LIMIT_BYTES: usize = 128 << 20;
 /// Address space reserved for each memory, and so the most that any actor can be granted.
 pub const MAX_MEMORY_BYTES: usize = 256 << 20;
 
-/// Linear memories that can exist at once. At [`MAX_MEMORY_BYTES`] each they reserve a fifth
-/// of the address space, and no memory until used.
-const MAX_MEMORIES: u32 = 100_000;
-
-/// Component instances that can exist at once; beyond that an actor ends with a limit.
+/// Instances that can exist at once, whatever the machine allows. At [`MAX_MEMORY_BYTES`] each
+/// they reserve a fifth of the address space, and no memory until used.
 const MAX_INSTANCES: u32 = 100_000;
+
+/// Kernel mappings that an instance needs: its memory's image, heap and guard, and a share of
+/// what the pool needs around them.
+const MAPPINGS_PER_INSTANCE: u32 = 4;
+
+/// Kernel mappings kept for everything else: threads, fibers, files, the allocator. Without
+/// them the process cannot even start a thread, and aborts.
+const MAPPINGS_RESERVED: u32 = 12_000;
+
+/// Linux' own default for `vm.max_map_count`.
+const DEFAULT_MAX_MAP_COUNT: u32 = 65_530;
 
 /// Core instances in one component: Python's have 14.
 const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 32;
+
+/// Linear memories in one component: QuickJS' has three.
+const MAX_MEMORIES_PER_COMPONENT: u32 = 8;
 
 /// Elements of a table: the largest seen is 7,691 (Python).
 const MAX_TABLE_ELEMENTS: usize = 16_384;
@@ -49,17 +60,18 @@ pub struct Engine {
 impl Engine {
     /// Makes the engine. Fails only if the operating system refuses the address space.
     pub fn new() -> wasmtime::Result<Self> {
+        let instances = instance_limit();
         let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(MAX_INSTANCES)
-            .total_core_instances(MAX_INSTANCES * 4)
-            .total_memories(MAX_MEMORIES)
-            .total_tables(MAX_INSTANCES * 2)
+        pool.total_component_instances(instances)
+            .total_core_instances(instances * 4)
+            .total_memories(instances)
+            .total_tables(instances * 2)
             .total_stacks(MAX_FIBERS)
             .max_core_instances_per_component(MAX_CORE_INSTANCES_PER_COMPONENT)
             .max_component_instance_size(1 << 20)
             .max_core_instance_size(1 << 20)
             .max_tables_per_component(8)
-            .max_memories_per_component(2)
+            .max_memories_per_component(MAX_MEMORIES_PER_COMPONENT)
             .table_elements(MAX_TABLE_ELEMENTS)
             .max_memory_size(MAX_MEMORY_BYTES)
             .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
@@ -105,6 +117,14 @@ impl Engine {
     pub(super) fn full(&self) -> &Linker<ActorData> {
         &self.full
     }
+}
+
+/// Instances that fit into the mappings that the kernel grants one process.
+fn instance_limit() -> u32 {
+    let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    let mappings = setting.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_MAX_MAP_COUNT);
+    let instances = mappings.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_INSTANCE;
+    instances.clamp(100, MAX_INSTANCES)
 }
 
 fn messaging(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<ActorData>> {

@@ -19,6 +19,6 @@ mod version;
 
 pub use data::ActorData;
 pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine};
-pub use program::{WasmProgram, new_http_store};
+pub use program::{WasmProgram, http_store, trap_reason};
 pub use services::{Grants, ModuleInfo, NodeSet, Services};
 pub use version::{Flavour, LinkError, ModuleSlot, UpgradeReport, Version};

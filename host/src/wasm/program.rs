@@ -299,6 +299,16 @@ fn reason_of(error: &wasmtime::Error, data: &mut ActorData) -> ExitReason {
     if let Some(limit) = data.refused() {
         return ExitReason::Limit(limit);
     }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return ExitReason::Limit(format!(
+            "instances: {error:#}; the node takes as many as vm.max_map_count allows, raise that"
+        ));
+    }
+    trap_reason(error)
+}
+
+/// What wasmtime says, cut to a bounded length: the trap, then the backtrace.
+pub fn trap_reason(error: &wasmtime::Error) -> ExitReason {
     let mut text = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => format!("{:#}", error.root_cause()),
@@ -314,7 +324,7 @@ fn reason_of(error: &wasmtime::Error, data: &mut ActorData) -> ExitReason {
 }
 
 /// A store for one HTTP request's instance, run by `process`.
-pub fn new_http_store(
+pub fn http_store(
     process: Arc<Process>,
     runtime: Arc<Runtime>,
     services: Arc<dyn Services>,

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use wasm_node_protocol::{Digest, Pid};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::data::ActorData;
 use super::engine::Engine;
@@ -36,6 +37,7 @@ pub struct Version {
     grants: Grants,
     pre: InstancePre<ActorData>,
     exports: Option<Exports>,
+    http: Option<ProxyPre<ActorData>>,
 }
 
 /// Where the functions of `lifecycle` are.
@@ -85,7 +87,14 @@ impl Version {
         let pre = linker
             .instantiate_pre(component)
             .map_err(|error| LinkError::Import(format!("{error:#}")))?;
-        Ok(Self { name: name.into(), digest, flavour, grants, pre, exports: lifecycle })
+        let http = match flavour {
+            Flavour::Http => Some(
+                ProxyPre::new(pre.clone())
+                    .map_err(|error| LinkError::Import(format!("{error:#}")))?,
+            ),
+            Flavour::Plain | Flavour::Waiting => None,
+        };
+        Ok(Self { name: name.into(), digest, flavour, grants, pre, exports: lifecycle, http })
     }
 
     /// Its module's name.
@@ -111,6 +120,11 @@ impl Version {
     /// What is instantiated for each actor.
     pub fn pre(&self) -> &InstancePre<ActorData> {
         &self.pre
+    }
+
+    /// How it answers HTTP requests, if it does.
+    pub fn http(&self) -> Option<&ProxyPre<ActorData>> {
+        self.http.as_ref()
     }
 
     pub(super) fn exports(&self) -> Option<&Exports> {
