@@ -66,8 +66,10 @@ enum Work {
         elapsed: u64,
     },
     Fib,
+    /// The monitor is the last one's, once all are spawned.
     Idle {
         left: u64,
+        last: Option<Ref>,
     },
     IdleEnds {
         monitor: Ref,
@@ -191,7 +193,10 @@ impl Driver {
                 self.idle.reserve(number(n)? as usize);
                 *since = timer::now();
                 send(me, GO_ON);
-                Work::Idle { left: number(n)? }
+                Work::Idle {
+                    left: number(n)?,
+                    last: None,
+                }
             }
             ["idle_stop"] => {
                 let Some(&last) = self.idle.last() else {
@@ -323,8 +328,11 @@ fn step(
         }
         (Work::RingEnds { elapsed }, Message::Info(_)) => return Ok(Some(*elapsed)),
         (Work::Fib, Message::Info(_)) => return elapsed(since),
-        (Work::Idle { left }, Message::Info(word)) => {
-            if word != GO_ON {
+        (Work::Idle { left, last }, Message::Info(word)) => {
+            if let Some(monitor) = last
+                && word != GO_ON
+            {
+                process::demonitor(*monitor);
                 return elapsed(since);
             }
             let now = (*left).min(BATCH_SPAWNS);
@@ -333,9 +341,15 @@ fn step(
             }
             *left -= now;
             match idle.last() {
-                Some(&last) if *left == 0 => send(last, &question(b"ping")),
+                Some(&pid) if *left == 0 => {
+                    *last = Some(process::monitor(&pid.into()));
+                    send(pid, &question(b"ping"));
+                }
                 _ => send(process::self_(), GO_ON),
             }
+        }
+        (Work::Idle { last, .. }, Message::Down((tag, _, reason))) if *last == Some(tag) => {
+            return Err(format!("the last actor ended: {}", reason.describe()));
         }
         (Work::IdleEnds { monitor }, Message::Down((tag, _, _))) if tag == *monitor => {
             return elapsed(since);
