@@ -201,8 +201,15 @@ impl SimNode {
 
     /// A dial reached its target.
     pub fn connected(&mut self, now: Millis, link: LinkId, conn: ConnId) {
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
+        let Some(
+            state @ Link {
+                stage: Stage::Connecting { .. },
+                ..
+            },
+        ) = self.links.get_mut(&link)
+        else {
+            // Given up meanwhile.
+            return self.effects.push_back(Effect::Close { conn, side: 0 });
         };
         state.conn = Some((conn, 0));
         let Stage::Connecting { asked, expected } = &state.stage else {

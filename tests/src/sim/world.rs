@@ -714,22 +714,31 @@ impl World {
         if self.nodes[node].is_none() || self.paused.contains_key(&node) {
             return;
         }
-        // A killed process resets its connections, a lost machine does not.
-        let silently = self.rng.chance(40);
-        self.note(|| format!("n{node} dies{}", if silently { " silently" } else { "" }));
-        for (conn, side) in self.network.ends_of(node) {
-            if silently {
-                self.network.vanish(conn, side);
-            } else {
-                let at = self.now + self.delay();
-                if let Some(at) = self.network.close(conn, side, at) {
-                    self.plan_in(
-                        at - self.now,
-                        Event::Deliver {
-                            conn,
-                            side: 1 - side,
-                        },
-                    );
+        // A lost machine leaves its connections open, a killed process does not, and one that
+        // is told to stop says goodbye.
+        match self.rng.below(3) {
+            0 => {
+                self.note(|| format!("n{node} dies silently"));
+                for (conn, side) in self.network.ends_of(node) {
+                    self.network.vanish(conn, side);
+                }
+            }
+            1 => {
+                self.note(|| format!("n{node} dies"));
+                for (conn, side) in self.network.ends_of(node) {
+                    let at = self.now + self.delay();
+                    if let Some(at) = self.network.close(conn, side, at) {
+                        let side = 1 - side;
+                        self.plan_in(at - self.now, Event::Deliver { conn, side });
+                    }
+                }
+            }
+            _ => {
+                self.note(|| format!("n{node} leaves"));
+                self.with(node, |node, now| node.input(now, ClusterInput::Leave));
+                let left = self.network.ends_of(node);
+                if !left.is_empty() {
+                    self.check(Err(format!("n{node} left, but did not close {left:?}")));
                 }
             }
         }

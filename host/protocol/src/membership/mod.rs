@@ -11,45 +11,31 @@
 //! [`REDIAL_MAX_MS`], unless a user disconnected it, or it left; then it stays away until one
 //! side is asked to connect.
 //!
-//! Which of two simultaneous dials survives: an acceptor that has sent its own hello to the
-//! same peer refuses if its name is the greater one; a dialler that has meanwhile answered
-//! the same peer's hello goes on only if its name is the greater one. Both sides compute the
-//! same from the same two names, so exactly one link is left, as in OTP.
-//!
 //! Deliberately does not know sockets or ticks; a silent peer is a link that the shell closed.
 
+mod dialling;
 mod incarnations;
+mod verdict;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::global::RequestId;
-use crate::handshake::{Hello, MAX_ADDRESS_BYTES, Peer, Refusal};
+use crate::handshake::{Hello, Peer, Refusal};
 use crate::ids::{Incarnation, NodeName};
 use crate::signal::NodeKind;
-use crate::time::{Millis, next_random};
+use crate::time::Millis;
 
+pub use dialling::{
+    CONNECT_TIMEOUT_MS, MAX_CONNECT_REQUESTS, REDIAL_FOR_MS, REDIAL_MAX_MS, REDIAL_MIN_MS,
+};
+use dialling::{Request, Retry, WaitsFor};
 use incarnations::Incarnations;
 pub use incarnations::MAX_KNOWN_INCARNATIONS;
 
-/// The first pause before a lost node is dialled again, in milliseconds (half to all of it).
-pub const REDIAL_MIN_MS: u64 = 250;
-
-/// The longest pause between dials of a lost node, in milliseconds (half to all of it).
-pub const REDIAL_MAX_MS: u64 = 5_000;
-
-/// For how long a lost node is dialled, in milliseconds (a day). Then it must come by itself.
-pub const REDIAL_FOR_MS: u64 = 24 * 3600 * 1000;
-
-/// How long a connect request waits, in milliseconds, when another dial is in the way.
-pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
-
 /// The most peers up or wanted. More are refused with [`Refusal::Unavailable`], or not dialled.
 pub const MAX_PEERS: usize = 1024;
-
-/// The most connect requests that wait; more are answered with an error at once.
-pub const MAX_CONNECT_REQUESTS: usize = 1024;
 
 /// One connection of this node to another, tried or up. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -227,26 +213,6 @@ struct Node {
     retry: Retry,
 }
 
-#[derive(Debug, Default)]
-struct Retry {
-    attempts: u32,
-    at: Option<Millis>,
-    since: Millis,
-}
-
-#[derive(Debug)]
-struct Request {
-    id: RequestId,
-    waits_for: WaitsFor,
-    deadline: Millis,
-}
-
-#[derive(Debug, PartialEq)]
-enum WaitsFor {
-    Node(NodeName),
-    Link(LinkId),
-}
-
 /// Who is up, as this node knows it.
 #[derive(Debug)]
 pub struct Membership {
@@ -335,80 +301,6 @@ impl Membership {
         }
     }
 
-    /// Whether a link whose peer has just introduced itself shall be.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn judge(&mut self, link: LinkId, peer: &Peer) -> Result<(), Refusal> {
-        let Some(state) = self.links.get(&link) else {
-            return Err(Refusal::Unavailable("the connection was given up".into()));
-        };
-        let (dialled, asked) = match state {
-            Link::Dialled { asked, .. } => (true, *asked),
-            Link::Accepted { .. } => (false, peer.asked),
-            Link::Up { .. } | Link::Closing => {
-                return Err(Refusal::Unavailable("the connection was given up".into()));
-            }
-        };
-        if self.leaving {
-            return Err(Refusal::Unavailable("this node is stopping".into()));
-        }
-        if self.known.is_superseded(peer.incarnation) {
-            return Err(Refusal::Superseded);
-        }
-        if self
-            .up_peer(&peer.name)
-            .is_some_and(|up| up.incarnation == peer.incarnation)
-        {
-            return Err(Refusal::AlreadyConnected);
-        }
-        let node = self.nodes.get(&peer.name);
-        if !asked && node.is_some_and(|node| node.cut == Some(peer.incarnation)) {
-            return Err(Refusal::Disconnected);
-        }
-        if node.is_none() && self.nodes.len() >= MAX_PEERS {
-            return Err(Refusal::Unavailable(format!(
-                "this node knows {MAX_PEERS} others already"
-            )));
-        }
-        let ours_survives = self.own.name > peer.name;
-        let others = || {
-            self.links
-                .iter()
-                .filter(|(id, _)| **id != link)
-                .map(|(_, other)| other)
-        };
-        for other in others() {
-            match other {
-                Link::Dialled {
-                    stage: Stage::Agreed(name),
-                    ..
-                } if *name == peer.name => {
-                    return Err(Refusal::AlreadyConnected);
-                }
-                Link::Dialled {
-                    target: DialTarget::Node { name, .. },
-                    stage: Stage::Greeting,
-                    ..
-                } if *name == peer.name && !dialled && ours_survives => {
-                    return Err(Refusal::Simultaneous);
-                }
-                Link::Accepted {
-                    answered: Some(name),
-                } if *name == peer.name && dialled && !ours_survives => {
-                    return Err(Refusal::Simultaneous);
-                }
-                _ => {}
-            }
-        }
-        match self.links.get_mut(&link) {
-            Some(Link::Dialled { stage, .. }) => *stage = Stage::Agreed(peer.name.clone()),
-            Some(Link::Accepted { answered }) => *answered = Some(peer.name.clone()),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// What this node says to others.
     pub fn own(&self) -> &Hello {
         &self.own
@@ -459,118 +351,6 @@ impl Membership {
         id
     }
 
-    fn dial(&mut self, target: DialTarget, asked: bool) -> LinkId {
-        let link = self.new_link(Link::Dialled {
-            target: target.clone(),
-            asked,
-            stage: Stage::Connecting,
-        });
-        self.outputs.push_back(MembershipOutput::Dial {
-            link,
-            target,
-            asked,
-        });
-        link
-    }
-
-    fn answer(&mut self, request: RequestId, result: Result<NodeName, String>) {
-        self.outputs
-            .push_back(MembershipOutput::Connected { request, result });
-    }
-
-    fn answer_waiting(&mut self, waits_for: &WaitsFor, result: &Result<NodeName, String>) {
-        let answered = self
-            .requests
-            .extract_if(.., |request| request.waits_for == *waits_for);
-        let answered: Vec<_> = answered.map(|request| request.id).collect();
-        answered
-            .into_iter()
-            .for_each(|id| self.answer(id, result.clone()));
-    }
-
-    fn connect(&mut self, now: Millis, id: RequestId, target: DialTarget, keep: bool) {
-        if self.leaving {
-            return self.answer(id, Err("this node is stopping".into()));
-        }
-        if self.requests.len() >= MAX_CONNECT_REQUESTS {
-            return self.answer(id, Err("too many connection requests are waiting".into()));
-        }
-        let deadline = now + CONNECT_TIMEOUT_MS;
-        let waits_for = match target {
-            DialTarget::Address(address) => {
-                if keep {
-                    self.seeds.insert(
-                        address.clone(),
-                        Retry {
-                            since: now,
-                            ..Retry::default()
-                        },
-                    );
-                }
-                WaitsFor::Link(self.dial(DialTarget::Address(address), true))
-            }
-            DialTarget::Node { name, .. } if name == self.own.name => {
-                return self.answer(id, Ok(name));
-            }
-            DialTarget::Node { name, address } => {
-                if !self.nodes.contains_key(&name) && self.nodes.len() >= MAX_PEERS {
-                    return self.answer(
-                        id,
-                        Err(format!("this node knows {MAX_PEERS} others already")),
-                    );
-                }
-                let node = self.nodes.entry(name.clone()).or_default();
-                node.cut = None;
-                node.address = address.or(node.address.take());
-                node.keep |= keep;
-                node.wanted |= keep;
-                if node.up.is_some() {
-                    return self.answer(id, Ok(name));
-                }
-                node.asked = true;
-                node.retry = Retry {
-                    since: now,
-                    ..Retry::default()
-                };
-                if !self.is_dialling(&name) {
-                    self.dial_node(&name);
-                }
-                WaitsFor::Node(name)
-            }
-        };
-        self.requests.push(Request {
-            id,
-            waits_for,
-            deadline,
-        });
-    }
-
-    fn is_dialling(&self, wanted: &NodeName) -> bool {
-        self.links.values().any(|link| match link {
-            Link::Dialled {
-                target: DialTarget::Node { name, .. },
-                ..
-            } => name == wanted,
-            Link::Accepted { answered } => answered.as_ref() == Some(wanted),
-            _ => false,
-        })
-    }
-
-    fn dial_node(&mut self, name: &NodeName) {
-        let Some(node) = self.nodes.get_mut(name) else {
-            return;
-        };
-        node.retry.at = None;
-        let (address, asked) = (node.address.clone(), node.asked);
-        self.dial(
-            DialTarget::Node {
-                name: name.clone(),
-                address,
-            },
-            asked,
-        );
-    }
-
     fn disconnect(&mut self, name: &NodeName) {
         let Some(node) = self.nodes.get_mut(name) else {
             return;
@@ -607,6 +387,7 @@ impl Membership {
         let links: Vec<_> = self
             .links
             .iter()
+            .filter(|(_, link)| !matches!(link, Link::Closing))
             .map(|(id, link)| (*id, matches!(link, Link::Up { .. })))
             .collect();
         for (link, up) in links {
@@ -699,68 +480,6 @@ impl Membership {
                 self.dial_failed(now, link, target, reason, refusal)
             }
             Some(Link::Accepted { .. } | Link::Closing) | None => {}
-        }
-    }
-
-    fn dial_failed(
-        &mut self,
-        now: Millis,
-        link: LinkId,
-        target: DialTarget,
-        reason: &str,
-        refusal: Option<&Refusal>,
-    ) {
-        match target {
-            DialTarget::Address(address) => {
-                if let Some(retry) = self.seeds.get_mut(&address) {
-                    match refusal {
-                        // Whoever listens there is connected, or is this node.
-                        Some(Refusal::AlreadyConnected | Refusal::SelfConnect) => {
-                            self.seeds.remove(&address);
-                        }
-                        _ => retry.schedule(now, &mut self.random),
-                    }
-                }
-                self.answer_waiting(&WaitsFor::Link(link), &Err(reason.into()));
-            }
-            DialTarget::Node { name, .. } => {
-                let Some(node) = self.nodes.get_mut(&name) else {
-                    return;
-                };
-                match refusal {
-                    Some(Refusal::Disconnected | Refusal::Superseded | Refusal::SameName(_)) => {
-                        (node.wanted, node.keep) = (false, false);
-                    }
-                    Some(Refusal::Unexpected { .. }) => node.address = None,
-                    _ => {}
-                }
-                if node.up.is_none() && node.wanted {
-                    node.retry.schedule(now, &mut self.random);
-                }
-                // Another link to the node is on its way: requests wait for that one.
-                if matches!(
-                    refusal,
-                    Some(Refusal::Simultaneous | Refusal::AlreadyConnected)
-                ) {
-                    return;
-                }
-                node.asked &= node.keep;
-                self.answer_waiting(&WaitsFor::Node(name.clone()), &Err(reason.into()));
-                self.forget_if_unused(&name);
-            }
-        }
-    }
-
-    fn forget_if_unused(&mut self, name: &NodeName) {
-        let unused = |node: &Node| node.up.is_none() && !node.wanted && node.cut.is_none();
-        let waited_for = WaitsFor::Node(name.clone());
-        if self.nodes.get(name).is_some_and(unused)
-            && !self
-                .requests
-                .iter()
-                .any(|request| request.waits_for == waited_for)
-        {
-            self.nodes.remove(name);
         }
     }
 
@@ -857,84 +576,6 @@ impl Membership {
                 self.close_up(now, link, "the node was stopped");
             }
         }
-    }
-
-    /// A peer is linked to this node.
-    fn learn(&mut self, now: Millis, name: NodeName, address: Option<String>) {
-        let usable = address
-            .as_ref()
-            .is_none_or(|address| address.len() <= MAX_ADDRESS_BYTES);
-        let possible = name != self.own.name && name.is_long() == self.own.name.is_long() && usable;
-        if !possible || (!self.nodes.contains_key(&name) && self.nodes.len() >= MAX_PEERS) {
-            return;
-        }
-        let node = self.nodes.entry(name.clone()).or_default();
-        if node.up.is_some() || node.cut.is_some() {
-            return;
-        }
-        node.address = address.or(node.address.take());
-        node.wanted = true;
-        if !self.is_dialling(&name) {
-            if let Some(node) = self.nodes.get_mut(&name) {
-                node.retry = Retry {
-                    since: now,
-                    ..Retry::default()
-                };
-            }
-            self.dial_node(&name);
-        }
-    }
-
-    fn timer(&mut self, now: Millis) {
-        let late = self
-            .requests
-            .extract_if(.., |request| request.deadline <= now);
-        let late: Vec<_> = late
-            .map(|request| (request.id, request.waits_for))
-            .collect();
-        for (id, waits_for) in late {
-            let in_words = "no connection within the time-out";
-            self.answer(id, Err(in_words.into()));
-            if let WaitsFor::Node(name) = waits_for {
-                self.forget_if_unused(&name);
-            }
-        }
-        let due = |retry: &Retry| retry.at.is_some_and(|at| at <= now);
-        let nodes = self.nodes.iter().filter(|(_, node)| due(&node.retry));
-        let nodes: Vec<_> = nodes.map(|(name, _)| name.clone()).collect();
-        for name in nodes {
-            let busy = self.is_dialling(&name);
-            let Some(node) = self.nodes.get_mut(&name) else {
-                continue;
-            };
-            if now - node.retry.since > REDIAL_FOR_MS && !node.keep {
-                node.wanted = false;
-                node.retry.at = None;
-                self.forget_if_unused(&name);
-            } else if busy {
-                node.retry.schedule(now, &mut self.random);
-            } else {
-                self.dial_node(&name);
-            }
-        }
-        let seeds = self.seeds.iter_mut().filter(|(_, retry)| due(retry));
-        let seeds: Vec<_> = seeds
-            .map(|(address, retry)| {
-                retry.at = None;
-                address.clone()
-            })
-            .collect();
-        for address in seeds {
-            self.dial(DialTarget::Address(address), true);
-        }
-    }
-}
-
-impl Retry {
-    fn schedule(&mut self, now: Millis, random: &mut u64) {
-        let pause = (REDIAL_MIN_MS << self.attempts.min(16)).min(REDIAL_MAX_MS);
-        self.attempts += 1;
-        self.at = Some(now + (pause / 2 + next_random(random) % (pause / 2 + 1)));
     }
 }
 

@@ -1,1 +1,440 @@
+//! What one node decides about links, input by input.
 
+use super::*;
+use crate::handshake::VERSION_MAX;
+
+const NOW: Millis = Millis(1_000);
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn node(own: &str, kind: NodeKind) -> Membership {
+    Membership::new(Hello::new(name(own), Incarnation(1), kind, 4_000), 7)
+}
+
+fn peer(text: &str, run: u64) -> Peer {
+    Peer {
+        name: name(text),
+        incarnation: Incarnation(run),
+        kind: NodeKind::Visible,
+        tick_time_ms: 4_000,
+        address: Some(format!("127.0.0.1:{run}")),
+        asked: false,
+        version: VERSION_MAX,
+    }
+}
+
+fn outputs(node: &mut Membership) -> Vec<MembershipOutput> {
+    std::iter::from_fn(|| node.poll_output()).collect()
+}
+
+fn dials(outputs: &[MembershipOutput]) -> Vec<(LinkId, DialTarget, bool)> {
+    let dials = outputs.iter().filter_map(|output| match output {
+        MembershipOutput::Dial {
+            link,
+            target,
+            asked,
+        } => Some((*link, target.clone(), *asked)),
+        _ => None,
+    });
+    dials.collect()
+}
+
+fn ups_and_downs(outputs: &[MembershipOutput]) -> Vec<(bool, u64)> {
+    let events = outputs.iter().filter_map(|output| match output {
+        MembershipOutput::NodeUp { peer, .. } => Some((true, peer.incarnation.0)),
+        MembershipOutput::NodeDown { peer, .. } => Some((false, peer.incarnation.0)),
+        _ => None,
+    });
+    events.collect()
+}
+
+fn connect(node: &mut Membership, request: u64, to: &str, keep: bool) -> Vec<MembershipOutput> {
+    let target = DialTarget::Node {
+        name: name(to),
+        address: None,
+    };
+    node.handle(
+        NOW,
+        MembershipInput::Connect {
+            request: RequestId(request),
+            target,
+            keep,
+        },
+    );
+    outputs(node)
+}
+
+/// An accepted link to this peer, up.
+fn accept(node: &mut Membership, peer: Peer) -> (LinkId, Vec<MembershipOutput>) {
+    let link = node.accept_link();
+    node.judge(link, &peer).unwrap();
+    node.handle(NOW, MembershipInput::LinkUp { link, peer });
+    (link, outputs(node))
+}
+
+fn down(node: &mut Membership, link: LinkId, refusal: Option<Refusal>) -> Vec<MembershipOutput> {
+    node.handle(
+        NOW,
+        MembershipInput::LinkDown {
+            link,
+            reason: "reset".into(),
+            refusal,
+        },
+    );
+    outputs(node)
+}
+
+/// The outputs when the next deadline has passed.
+fn wait(node: &mut Membership) -> Vec<MembershipOutput> {
+    let at = node.next_deadline().unwrap();
+    node.handle(at, MembershipInput::Timer);
+    outputs(node)
+}
+
+#[test]
+fn a_connect_request_is_answered_when_the_link_is_up() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let first = connect(&mut node, 1, "b@h", false);
+    let [(link, _, true)] = dials(&first)[..] else {
+        panic!("{first:?}")
+    };
+    assert!(connect(&mut node, 2, "b@h", false).is_empty());
+    node.hello_sent(link);
+    node.judge(link, &peer("b@h", 2)).unwrap();
+    node.handle(
+        NOW,
+        MembershipInput::LinkUp {
+            link,
+            peer: peer("b@h", 2),
+        },
+    );
+    let outputs = outputs(&mut node);
+    for request in [1, 2].map(RequestId) {
+        assert!(outputs.contains(&MembershipOutput::Connected {
+            request,
+            result: Ok(name("b@h"))
+        }));
+    }
+    assert_eq!(ups_and_downs(&outputs), [(true, 2)]);
+    assert_eq!(node.peers().count(), 1);
+}
+
+#[test]
+fn a_connect_request_that_fails_is_not_tried_again_unless_it_is_to_be_kept() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let [(link, ..)] = dials(&connect(&mut node, 1, "b@h", false))[..] else {
+        panic!()
+    };
+    let failed = down(&mut node, link, None);
+    assert_eq!(
+        failed,
+        [MembershipOutput::Connected {
+            request: RequestId(1),
+            result: Err("reset".into())
+        }]
+    );
+    assert_eq!(node.next_deadline(), None);
+    let [(link, ..)] = dials(&connect(&mut node, 2, "b@h", true))[..] else {
+        panic!()
+    };
+    assert_eq!(down(&mut node, link, None).len(), 1);
+    let again = dials(&wait(&mut node));
+    assert!(matches!(again[..], [(_, _, true)]), "{again:?}");
+}
+
+#[test]
+fn a_lost_node_is_redialled_ever_more_slowly() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (mut link, _) = accept(&mut node, peer("b@h", 2));
+    assert_eq!(ups_and_downs(&down(&mut node, link, None)), [(false, 2)]);
+    let mut last = NOW;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let at = node.next_deadline().unwrap();
+        pauses.push(at - last);
+        let outputs = wait(&mut node);
+        let [(dialled, DialTarget::Node { address, .. }, false)] = &dials(&outputs)[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(address.as_deref(), Some("127.0.0.1:2"));
+        (link, last) = (*dialled, at);
+        node.handle(
+            at,
+            MembershipInput::LinkDown {
+                link,
+                reason: "refused".into(),
+                refusal: None,
+            },
+        );
+    }
+    assert!(
+        (REDIAL_MIN_MS / 2..=REDIAL_MIN_MS).contains(&pauses[0]),
+        "{pauses:?}"
+    );
+    assert!(
+        (REDIAL_MAX_MS / 2..=REDIAL_MAX_MS).contains(&pauses[7]),
+        "{pauses:?}"
+    );
+    node.handle(last + (REDIAL_FOR_MS + 1), MembershipInput::Timer);
+    assert_eq!(
+        (dials(&outputs(&mut node)).len(), node.next_deadline()),
+        (0, None)
+    );
+}
+
+#[test]
+fn nodes_that_a_peer_knows_are_dialled_once() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (link, up) = accept(&mut node, peer("b@h", 2));
+    assert!(up.contains(&MembershipOutput::Send {
+        link,
+        message: MembershipMessage::Nodes(vec![])
+    }));
+    let known = vec![
+        (name("a@h"), None),
+        (name("b@h"), None),
+        (name("c@h"), Some("127.0.0.1:3".into())),
+        (name("long@h.org"), None),
+        (name("d@h"), Some("x".repeat(1000))),
+    ];
+    let nodes = MembershipMessage::Nodes(known);
+    node.handle(
+        NOW,
+        MembershipInput::Message {
+            link,
+            message: nodes.clone(),
+        },
+    );
+    let dialled = dials(&outputs(&mut node));
+    let target = DialTarget::Node {
+        name: name("c@h"),
+        address: Some("127.0.0.1:3".into()),
+    };
+    assert_eq!(
+        dialled
+            .iter()
+            .map(|(_, target, asked)| (target, *asked))
+            .collect::<Vec<_>>(),
+        [(&target, false)]
+    );
+    node.handle(
+        NOW,
+        MembershipInput::Message {
+            link,
+            message: nodes,
+        },
+    );
+    assert!(outputs(&mut node).is_empty());
+    let (_, up) = accept(&mut node, peer("d@h", 4));
+    let told = vec![(name("b@h"), Some("127.0.0.1:2".into()))];
+    assert!(up.iter().any(|output| {
+        matches!(output, MembershipOutput::Send { message: MembershipMessage::Nodes(nodes), .. } if *nodes == told)
+    }));
+}
+
+#[test]
+fn hidden_nodes_are_told_nothing_and_passed_on_to_nobody() {
+    let mut visible = node("a@h", NodeKind::Visible);
+    let hidden = Peer {
+        kind: NodeKind::Hidden,
+        ..peer("b@h", 2)
+    };
+    let (link, up) = accept(&mut visible, hidden);
+    assert!(
+        !up.iter()
+            .any(|output| matches!(output, MembershipOutput::Send { .. }))
+    );
+    let (_, up) = accept(&mut visible, peer("c@h", 3));
+    assert!(up.iter().any(|output| {
+        matches!(output, MembershipOutput::Send { message: MembershipMessage::Nodes(nodes), .. } if nodes.is_empty())
+    }));
+    let nodes = MembershipMessage::Nodes(vec![(name("d@h"), None)]);
+    visible.handle(
+        NOW,
+        MembershipInput::Message {
+            link,
+            message: nodes.clone(),
+        },
+    );
+    assert!(outputs(&mut visible).is_empty());
+    // A lost hidden node is nobody's loss.
+    down(&mut visible, link, None);
+    assert_eq!(visible.next_deadline(), None);
+
+    let mut own = node("a@h", NodeKind::Hidden);
+    let (link, up) = accept(&mut own, peer("b@h", 2));
+    assert!(
+        !up.iter()
+            .any(|output| matches!(output, MembershipOutput::Send { .. }))
+    );
+    own.handle(
+        NOW,
+        MembershipInput::Message {
+            link,
+            message: nodes,
+        },
+    );
+    assert!(outputs(&mut own).is_empty());
+}
+
+#[test]
+fn a_disconnected_node_stays_away_until_asked_for() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (link, _) = accept(&mut node, peer("b@h", 2));
+    node.handle(NOW, MembershipInput::Disconnect { node: name("b@h") });
+    let cut = outputs(&mut node);
+    assert_eq!(
+        cut[0],
+        MembershipOutput::Send {
+            link,
+            message: MembershipMessage::Disconnect
+        }
+    );
+    assert!(matches!(cut[1], MembershipOutput::Close { .. }));
+    assert_eq!(ups_and_downs(&cut), [(false, 2)]);
+    assert!(down(&mut node, link, None).is_empty());
+    assert_eq!(node.next_deadline(), None);
+    let link = node.accept_link();
+    assert_eq!(
+        node.judge(link, &peer("b@h", 2)),
+        Err(Refusal::Disconnected)
+    );
+    assert_eq!(
+        node.judge(
+            link,
+            &Peer {
+                asked: true,
+                ..peer("b@h", 2)
+            }
+        ),
+        Ok(())
+    );
+    // Another run of it is welcome, too.
+    let link = node.accept_link();
+    assert_eq!(node.judge(link, &peer("b@h", 3)), Ok(()));
+    assert_eq!(
+        dials(&connect(&mut node, 1, "b@h", false)).len(),
+        0,
+        "its own dial is under way"
+    );
+}
+
+#[test]
+fn the_disconnected_side_does_not_redial_either() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (link, _) = accept(&mut node, peer("b@h", 2));
+    node.handle(
+        NOW,
+        MembershipInput::Message {
+            link,
+            message: MembershipMessage::Disconnect,
+        },
+    );
+    assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
+    down(&mut node, link, None);
+    assert_eq!(node.next_deadline(), None);
+    assert_eq!(dials(&connect(&mut node, 1, "b@h", false)).len(), 1);
+}
+
+#[test]
+fn a_node_that_leaves_is_not_redialled() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (link, _) = accept(&mut node, peer("b@h", 2));
+    node.handle(
+        NOW,
+        MembershipInput::Message {
+            link,
+            message: MembershipMessage::Leaving,
+        },
+    );
+    assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
+    assert_eq!(node.next_deadline(), None);
+    let (link, _) = accept(&mut node, peer("b@h", 3));
+    node.handle(NOW, MembershipInput::Leave);
+    let left = outputs(&mut node);
+    assert_eq!(
+        left[0],
+        MembershipOutput::Send {
+            link,
+            message: MembershipMessage::Leaving
+        }
+    );
+    assert_eq!(ups_and_downs(&left), [(false, 3)]);
+    let link = node.accept_link();
+    assert!(matches!(
+        node.judge(link, &peer("c@h", 4)),
+        Err(Refusal::Unavailable(_))
+    ));
+}
+
+#[test]
+fn a_restarted_node_takes_the_place_of_its_earlier_run() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (old, _) = accept(&mut node, peer("b@h", 2));
+    let link = node.accept_link();
+    assert_eq!(
+        node.judge(link, &peer("b@h", 2)),
+        Err(Refusal::AlreadyConnected)
+    );
+    let (new, events) = accept(&mut node, peer("b@h", 3));
+    assert_eq!(ups_and_downs(&events), [(false, 2), (true, 3)]);
+    assert!(
+        events
+            .iter()
+            .any(|output| matches!(output, MembershipOutput::Close { link, .. } if *link == old))
+    );
+    assert!(down(&mut node, old, None).is_empty());
+    assert_eq!(node.link_to(&name("b@h")), Some(new));
+    let link = node.accept_link();
+    assert_eq!(node.judge(link, &peer("b@h", 2)), Err(Refusal::Superseded));
+    assert_eq!(node.node_of(Incarnation(2)), Some(&name("b@h")));
+}
+
+/// Two nodes dial each other at once; in whatever order their hellos meet, one link is left.
+#[test]
+fn of_two_simultaneous_dials_both_sides_keep_the_same() {
+    // The order of: a's hello at b (0), b's hello at a (1), b's answer at a (2), a's at b (3).
+    for order in [
+        [0, 1, 2, 3],
+        [1, 0, 2, 3],
+        [0, 1, 3, 2],
+        [1, 0, 3, 2],
+        [0, 2, 1, 3],
+        [1, 3, 0, 2],
+    ] {
+        let mut nodes = [
+            node("a@h", NodeKind::Visible),
+            node("b@h", NodeKind::Visible),
+        ];
+        let peers = [peer("a@h", 1), peer("b@h", 2)];
+        let dialled = [0, 1].map(|side| {
+            let [(link, ..)] =
+                dials(&connect(&mut nodes[side], 1, ["b@h", "a@h"][side], false))[..]
+            else {
+                panic!()
+            };
+            nodes[side].hello_sent(link);
+            link
+        });
+        // What became of each side's dial: the acceptor's verdict, then the dialler's.
+        let mut verdicts = [None, None];
+        let mut confirmed = [false, false];
+        for step in order {
+            let dialler = step % 2;
+            if step < 2 {
+                let link = nodes[1 - dialler].accept_link();
+                verdicts[dialler] = Some(nodes[1 - dialler].judge(link, &peers[dialler]));
+            } else if verdicts[dialler] == Some(Ok(())) {
+                let verdict = nodes[dialler].judge(dialled[dialler], &peers[1 - dialler]);
+                confirmed[dialler] = verdict.is_ok();
+            }
+        }
+        assert_eq!(
+            confirmed.iter().filter(|up| **up).count(),
+            1,
+            "{order:?}: {verdicts:?}"
+        );
+    }
+}
