@@ -74,8 +74,14 @@ pub async fn local(config: NodeConfig, module: Bytes) -> Result<(), BenchError> 
         let n = LOCAL_SPAWNS;
         let ns = bench.ask(&format!("spawn {n}")).await?;
         say("spawn", ns / n as f64, "ns/actor");
-        let ns = bench.ask(&format!("ring {RING_ACTORS} {RING_ROUNDS}")).await?;
-        say("ring", ns / (RING_ACTORS + 1) as f64 / RING_ROUNDS as f64, "ns/hop");
+        let ns = bench
+            .ask(&format!("ring {RING_ACTORS} {RING_ROUNDS}"))
+            .await?;
+        say(
+            "ring",
+            ns / (RING_ACTORS + 1) as f64 / RING_ROUNDS as f64,
+            "ns/hop",
+        );
         let ns = bench.ask(&format!("compute {FIBONACCI_OF}")).await?;
         say("compute", ns / 1e6, &format!("ms/fib{FIBONACCI_OF}"));
     }
@@ -93,13 +99,21 @@ pub async fn remote(config: NodeConfig, module: Bytes, peer: &NodeName) -> Resul
         let ns = bench.ask(&format!("pingpong {n} {peer}")).await?;
         say("remote_call", ns / n as f64, "ns/roundtrip");
         let n = REMOTE_MESSAGES;
-        let ns = bench.ask(&format!("flood {n} {SMALL_BYTES} {peer}")).await?;
+        let ns = bench
+            .ask(&format!("flood {n} {SMALL_BYTES} {peer}"))
+            .await?;
         say("remote_send", ns / n as f64, "ns/message");
         let n = REMOTE_CALLS;
         let ns = bench.ask(&format!("spawn {n} {peer}")).await?;
         say("remote_spawn", ns / n as f64, "ns/actor");
-        let ns = bench.ask(&format!("flood {BIG_MESSAGES} {BIG_BYTES} {peer}")).await?;
-        say("remote_throughput", (BIG_MESSAGES * BIG_BYTES) as f64 * 1e3 / ns, "MB/s");
+        let ns = bench
+            .ask(&format!("flood {BIG_MESSAGES} {BIG_BYTES} {peer}"))
+            .await?;
+        say(
+            "remote_throughput",
+            (BIG_MESSAGES * BIG_BYTES) as f64 * 1e3 / ns,
+            "MB/s",
+        );
         let n = GLOBAL_NAMES;
         let ns = bench.ask(&format!("global_register {n}")).await?;
         say("global_register", ns / n as f64, "ns/name");
@@ -119,13 +133,19 @@ impl Bench {
             .map_err(|error| BenchError::Module(error.to_string()))?;
         let driver = node.spawn("bench", Vec::new())?;
         let native = Native::spawn(node.runtime(), "bench")?;
-        Ok(Self { node, native, driver })
+        Ok(Self {
+            node,
+            native,
+            driver,
+        })
     }
 
     /// The nanoseconds that the driver measured.
     async fn ask(&mut self, request: &str) -> Result<f64, BenchError> {
         let answer = self.tell(request).await?;
-        answer.parse().map_err(|_| BenchError::Refused(request.into(), answer))
+        answer
+            .parse()
+            .map_err(|_| BenchError::Refused(request.into(), answer))
     }
 
     async fn tell(&mut self, request: &str) -> Result<String, BenchError> {
@@ -144,7 +164,11 @@ impl Bench {
             match self.ask(&format!("idle {actors}")).await {
                 Ok(ns) => {
                     let grown = private_bytes().saturating_sub(before);
-                    say("idle_actor", grown as f64 / actors as f64 / 1024.0, "KiB/actor");
+                    say(
+                        "idle_actor",
+                        grown as f64 / actors as f64 / 1024.0,
+                        "KiB/actor",
+                    );
                     say("idle_spawn", ns / actors as f64, "ns/actor");
                     self.tell("idle_stop").await?;
                     return Ok(());
@@ -168,7 +192,8 @@ fn say(name: &str, value: f64, unit: &str) {
 fn private_bytes() -> u64 {
     let kib = |text: &str, key: &str| -> u64 {
         let line = text.lines().find(|line| line.starts_with(key));
-        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
     };
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

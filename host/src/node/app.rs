@@ -34,7 +34,8 @@ pub(super) fn grant(modules: &Modules, manifest: &Manifest) {
         if buckets != BucketGrants::All {
             buckets = named.into_iter().collect();
         }
-        let limit = |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let limit =
+            |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let grants = Grants {
             buckets,
             memory_limit_bytes: limit(module.memory_limit_bytes),
@@ -54,7 +55,8 @@ impl App {
         let failed = |why: String| NodeError::App(manifest.name.clone(), why);
         let root = match &manifest.supervisor {
             Some(supervisor) => {
-                let args = spec::supervisor_args(supervisor).map_err(|error| failed(error.to_string()))?;
+                let args =
+                    spec::supervisor_args(supervisor).map_err(|error| failed(error.to_string()))?;
                 let module = supervisor.module.clone();
                 Some(start_root(inner, module, args).await.map_err(failed)?)
             }
@@ -86,13 +88,25 @@ impl App {
             listener.stop().await;
         }
         let Some(root) = self.root else { return };
-        let Ok(mut native) = Native::spawn(&inner.runtime, "app-stop") else { return };
-        inner.runtime.monitor(native.process(), &Destination::Pid(root));
-        let exit = Signal::Exit { from: native.pid(), reason: ExitReason::Shutdown, link: false };
+        let Ok(mut native) = Native::spawn(&inner.runtime, "app-stop") else {
+            return;
+        };
+        inner
+            .runtime
+            .monitor(native.process(), &Destination::Pid(root));
+        let exit = Signal::Exit {
+            from: native.pid(),
+            reason: ExitReason::Shutdown,
+            link: false,
+        };
         inner.runtime.signal(root, exit);
-        let ended = async { while !matches!(native.receive().await, Some(Message::Down { .. }) | None) {} };
+        let ended =
+            async { while !matches!(native.receive().await, Some(Message::Down { .. }) | None) {} };
         if tokio::time::timeout(APP_TIMEOUT, ended).await.is_err() {
-            tracing::warn!("the app did not stop in {} s; it is killed", APP_TIMEOUT.as_secs());
+            tracing::warn!(
+                "the app did not stop in {} s; it is killed",
+                APP_TIMEOUT.as_secs()
+            );
             inner.kill(root);
         }
     }
@@ -102,10 +116,15 @@ impl App {
 /// stops, as with a permanent OTP application.
 async fn start_root(inner: &Arc<Inner>, module: String, args: Vec<u8>) -> Result<Pid, String> {
     let mut native = Native::spawn(&inner.runtime, "app").map_err(|error| error.to_string())?;
-    let options = SpawnOptions { monitor: true, await_init: true, ..Default::default() };
+    let options = SpawnOptions {
+        monitor: true,
+        await_init: true,
+        ..Default::default()
+    };
     let services: &dyn crate::wasm::Services = &**inner;
-    let (root, tag) =
-        services.spawn(native.process(), &module, args, options).map_err(|error| error.to_string())?;
+    let (root, tag) = services
+        .spawn(native.process(), &module, args, options)
+        .map_err(|error| error.to_string())?;
     let started = async {
         loop {
             match native.receive().await {
@@ -121,7 +140,10 @@ async fn start_root(inner: &Arc<Inner>, module: String, args: Vec<u8>) -> Result
         Ok(started) => started?,
         Err(_) => {
             inner.kill(root);
-            return Err(format!("its tree did not start in {} s", APP_TIMEOUT.as_secs()));
+            return Err(format!(
+                "its tree did not start in {} s",
+                APP_TIMEOUT.as_secs()
+            ));
         }
     };
     let stopping = inner.stopping.clone();
@@ -131,7 +153,9 @@ async fn start_root(inner: &Arc<Inner>, module: String, args: Vec<u8>) -> Result
                 Some(Message::Down { reason, .. }) => {
                     match reason {
                         ExitReason::Normal | ExitReason::Shutdown => {}
-                        reason => tracing::error!(%reason, "the app's tree has ended, the node stops"),
+                        reason => {
+                            tracing::error!(%reason, "the app's tree has ended, the node stops")
+                        }
                     }
                     stopping.send_replace(true);
                     return;

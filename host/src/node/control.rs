@@ -37,7 +37,13 @@ impl Inner {
             ControlRequest::Info => ControlReply::Info(self.info()),
             ControlRequest::Nodes => {
                 let row = |(name, _, kind)| NodeRow { name, kind };
-                ControlReply::Nodes(self.dist().nodes(NodeSet::All).into_iter().map(row).collect())
+                ControlReply::Nodes(
+                    self.dist()
+                        .nodes(NodeSet::All)
+                        .into_iter()
+                        .map(row)
+                        .collect(),
+                )
             }
             ControlRequest::Processes => ControlReply::Processes(self.process_list()),
             ControlRequest::Modules => {
@@ -48,15 +54,26 @@ impl Inner {
                 };
                 ControlReply::Modules(self.modules.list().into_iter().map(row).collect())
             }
-            ControlRequest::Spawn { module, args, name, on } => {
+            ControlRequest::Spawn {
+                module,
+                args,
+                name,
+                on,
+            } => {
                 let spawned = self.spawn_for_tool(&module, args, name, on).await;
                 ControlReply::Spawned(spawned.map(|pid| self.row(pid)))
             }
-            ControlRequest::Call { to, body, timeout_ms } => {
+            ControlRequest::Call {
+                to,
+                body,
+                timeout_ms,
+            } => {
                 let timeout = Duration::from_millis(timeout_ms.into());
                 ControlReply::Called(self.call_for_tool(to, body, timeout).await)
             }
-            ControlRequest::Exit { to, reason } => ControlReply::Exited(self.exit_for_tool(to, reason)),
+            ControlRequest::Exit { to, reason } => {
+                ControlReply::Exited(self.exit_for_tool(to, reason))
+            }
             ControlRequest::Whereis(of) => {
                 ControlReply::Whereis(self.pid_at(&of).map(|pid| self.row(pid)))
             }
@@ -81,7 +98,12 @@ impl Inner {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             processes: self.runtime.count() as u64,
             listen: self.dist().address().map(str::to_owned),
-            http: self.http.lock().iter().map(|at| format!("http://{at}")).collect(),
+            http: self
+                .http
+                .lock()
+                .iter()
+                .map(|at| format!("http://{at}"))
+                .collect(),
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }
@@ -95,11 +117,21 @@ impl Inner {
             name: info.names.into_iter().next(),
             mailbox: info.mailbox as u64,
         };
-        ProcessList { rows: processes.into_iter().take(MAX_LISTED_PROCESSES).map(row).collect(), total }
+        ProcessList {
+            rows: processes
+                .into_iter()
+                .take(MAX_LISTED_PROCESSES)
+                .map(row)
+                .collect(),
+            total,
+        }
     }
 
     fn row(&self, pid: Pid) -> PidRow {
-        PidRow { pid, printed: pid.display(self.dist().number_of(pid.node).unwrap_or(u32::MAX)) }
+        PidRow {
+            pid,
+            printed: pid.display(self.dist().number_of(pid.node).unwrap_or(u32::MAX)),
+        }
     }
 
     /// The pid that a person means. A printed one is known only if its node is this one or
@@ -107,7 +139,10 @@ impl Inner {
     fn pid_at(&self, address: &Address) -> Option<Pid> {
         match address {
             Address::Pid(printed) if printed.node == 0 => {
-                let pid = Pid { node: self.runtime.node(), serial: printed.serial };
+                let pid = Pid {
+                    node: self.runtime.node(),
+                    serial: printed.serial,
+                };
                 self.runtime.get(pid).map(|process| process.pid)
             }
             Address::Pid(printed) => {
@@ -116,7 +151,10 @@ impl Inner {
                     self.dist().number_of(node.1) == Some(printed.node)
                 };
                 let (_, node, _) = nodes.iter().find(known)?;
-                Some(Pid { node: *node, serial: printed.serial })
+                Some(Pid {
+                    node: *node,
+                    serial: printed.serial,
+                })
             }
             Address::Name(name) => self.runtime.whereis(name),
             Address::Global(name) => self.dist().whereis(name),
@@ -131,7 +169,11 @@ impl Inner {
         on: Option<NodeName>,
     ) -> Result<Pid, SpawnError> {
         let mut native = Native::spawn(&self.runtime, "tool")?;
-        let options = SpawnOptions { await_init: true, name, ..Default::default() };
+        let options = SpawnOptions {
+            await_init: true,
+            name,
+            ..Default::default()
+        };
         let on = on.unwrap_or_else(|| self.runtime.name().clone());
         let asked = self.spawn_on(native.process(), on.as_str(), module, args.into(), options);
         let answer = async {
@@ -148,17 +190,34 @@ impl Inner {
             .unwrap_or_else(|_| Err(SpawnError::BadModule("it did not start in time".into())))
     }
 
-    async fn call_for_tool(&self, to: Address, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+    async fn call_for_tool(
+        &self,
+        to: Address,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, CallError> {
         let to = self.pid_at(&to).ok_or(CallError::NoProc)?;
-        let mut native =
-            Native::spawn(&self.runtime, "tool").map_err(|_| CallError::Exit(ExitReason::NoProc))?;
+        let mut native = Native::spawn(&self.runtime, "tool")
+            .map_err(|_| CallError::Exit(ExitReason::NoProc))?;
         native.call(&Destination::Pid(to), body, timeout).await
     }
 
     fn exit_for_tool(&self, to: Address, reason: ExitReason) -> bool {
-        let Some(pid) = self.pid_at(&to) else { return false };
-        let nobody = Pid { node: self.runtime.node(), serial: 0 };
-        self.runtime.signal(pid, Signal::Exit { from: nobody, reason, link: false });
+        let Some(pid) = self.pid_at(&to) else {
+            return false;
+        };
+        let nobody = Pid {
+            node: self.runtime.node(),
+            serial: 0,
+        };
+        self.runtime.signal(
+            pid,
+            Signal::Exit {
+                from: nobody,
+                reason,
+                link: false,
+            },
+        );
         true
     }
 }

@@ -40,10 +40,19 @@ impl Inner {
         module: &str,
     ) -> Result<Ingress, NodeError> {
         let slot = self.modules.find(module).ok_or_else(|| {
-            NodeError::App(module.into(), format!("no module {module:?} for the HTTP listener {listen}"))
+            NodeError::App(
+                module.into(),
+                format!("no module {module:?} for the HTTP listener {listen}"),
+            )
         })?;
-        let handler = Arc::new(Handler { inner: Arc::downgrade(self), slot });
-        let config = HttpConfig { listen, limits: HttpLimits::default() };
+        let handler = Arc::new(Handler {
+            inner: Arc::downgrade(self),
+            slot,
+        });
+        let config = HttpConfig {
+            listen,
+            limits: HttpLimits::default(),
+        };
         let ingress = Ingress::start(self.runtime.io(), config, handler)?;
         self.http.lock().push(ingress.local_addr());
         Ok(ingress)
@@ -70,10 +79,16 @@ impl Handler {
         request: Request<RequestBody>,
     ) -> Result<(crate::http::Reply, KillOnDrop), HandlerError> {
         let unavailable = |why: String| HandlerError::Unavailable(why);
-        let inner = self.inner.upgrade().ok_or_else(|| unavailable("the node is stopping".into()))?;
+        let inner = self
+            .inner
+            .upgrade()
+            .ok_or_else(|| unavailable("the node is stopping".into()))?;
         let version = self.slot.current();
         let pre = version.http().cloned().ok_or_else(|| {
-            HandlerError::Guest(format!("module {} exports no incoming-handler", version.name()))
+            HandlerError::Guest(format!(
+                "module {} exports no incoming-handler",
+                version.name()
+            ))
         })?;
         let spawned = inner.runtime.spawn(SpawnRequest {
             label: version.name().into(),

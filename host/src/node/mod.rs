@@ -135,7 +135,8 @@ impl Node {
         std::fs::create_dir_all(&data).map_err(|error| NodeError::Data(data.clone(), error))?;
         let engine = Engine::new().map_err(|error| NodeError::Engine(format!("{error:#}")))?;
         let store_path = data.join("store.redb");
-        let store = Store::open(&store_path).map_err(|error| NodeError::Store(store_path, error))?;
+        let store =
+            Store::open(&store_path).map_err(|error| NodeError::Store(store_path, error))?;
         let modules = Modules::open(engine.clone(), &data)?;
         let os = |error: std::io::Error| NodeError::Engine(error.to_string());
         let lanes = config.workers.unwrap_or_else(default_lanes);
@@ -185,7 +186,10 @@ impl Node {
 
     /// Where the app's HTTP listeners listen, in the manifest's order.
     pub fn http_addrs(&self) -> Vec<SocketAddr> {
-        self.app.as_ref().map(app::App::http_addrs).unwrap_or_default()
+        self.app
+            .as_ref()
+            .map(app::App::http_addrs)
+            .unwrap_or_default()
     }
 
     /// Makes these bytes the current version of a module.
@@ -195,7 +199,11 @@ impl Node {
 
     /// Starts an actor of a module for the node itself. Gives its pid; it may still be
     /// initialising.
-    pub fn spawn(&self, module: &str, args: Vec<u8>) -> Result<Pid, wasm_node_protocol::SpawnError> {
+    pub fn spawn(
+        &self,
+        module: &str,
+        args: Vec<u8>,
+    ) -> Result<Pid, wasm_node_protocol::SpawnError> {
         self.inner.spawn_for_node(module, args, None)
     }
 
@@ -222,7 +230,9 @@ impl Inner {
 
     fn dist(&self) -> &Dist {
         // Set before the first actor or peer can ask.
-        self.dist.get().expect("the distribution starts before actors do")
+        self.dist
+            .get()
+            .expect("the distribution starts before actors do")
     }
 
     async fn start_parts(self: Arc<Self>, config: NodeConfig) -> Result<Node, NodeError> {
@@ -243,7 +253,11 @@ impl Inner {
             Some(manifest) => Some(app::App::start(&self, manifest, config.http).await?),
             None => None,
         };
-        Ok(Node { inner: self, app, _watcher: watcher })
+        Ok(Node {
+            inner: self,
+            app,
+            _watcher: watcher,
+        })
     }
 
     /// Makes bytes the current version of a module, and lets its actors move to it.
@@ -318,7 +332,10 @@ impl Inner {
     ) -> Result<Pid, wasm_node_protocol::SpawnError> {
         let missing = || wasm_node_protocol::SpawnError::NoSuchModule(module.into());
         let slot = self.modules.find(module).ok_or_else(missing)?;
-        let options = wasm_node_protocol::SpawnOptions { name, ..Default::default() };
+        let options = wasm_node_protocol::SpawnOptions {
+            name,
+            ..Default::default()
+        };
         self.start_actor(slot, args, None, options, |_| {})
     }
 

@@ -134,7 +134,12 @@ impl Modules {
         bytes: Option<Bytes>,
     ) -> Result<Arc<Version>, ModuleError> {
         let (done, answer) = oneshot::channel();
-        let job = Job { name: name.into(), digest, bytes, done };
+        let job = Job {
+            name: name.into(),
+            digest,
+            bytes,
+            done,
+        };
         self.jobs.send(job).map_err(|_| ModuleError::Stopping)?;
         answer.await.map_err(|_| ModuleError::Stopping)?
     }
@@ -161,7 +166,11 @@ impl Modules {
 
     /// A slot at exactly that version of a module, whatever the current one is here. If the
     /// name is new here, the version becomes its current one.
-    pub(super) async fn exactly(&self, name: &str, digest: Digest) -> Result<Arc<ModuleSlot>, ModuleError> {
+    pub(super) async fn exactly(
+        &self,
+        name: &str,
+        digest: Digest,
+    ) -> Result<Arc<ModuleSlot>, ModuleError> {
         if let Some(slot) = self.with_digest(Some(name), digest) {
             return Ok(slot);
         }
@@ -207,7 +216,12 @@ impl Modules {
 
 impl Inner {
     /// Stores, compiles (or finds compiled) and links. Takes its time.
-    fn prepare(&self, name: &str, digest: Digest, bytes: Option<&[u8]>) -> Result<Version, ModuleError> {
+    fn prepare(
+        &self,
+        name: &str,
+        digest: Digest,
+        bytes: Option<&[u8]>,
+    ) -> Result<Version, ModuleError> {
         let stored;
         let bytes = match bytes {
             Some(bytes) => {
@@ -219,8 +233,16 @@ impl Inner {
                 &stored
             }
         };
-        let component = self.cache.load_or_compile(self.engine.inner(), digest, bytes)?;
+        let component = self
+            .cache
+            .load_or_compile(self.engine.inner(), digest, bytes)?;
         let grants = self.policy.read().get(name).cloned().unwrap_or_default();
-        Ok(Version::link(&self.engine, &component, name, digest, grants)?)
+        Ok(Version::link(
+            &self.engine,
+            &component,
+            name,
+            digest,
+            grants,
+        )?)
     }
 }

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasm_node_protocol::Pid;
@@ -39,12 +39,22 @@ impl Output {
         let (pieces, receiver) = sync_channel(MAX_QUEUED_PIECES);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = dropped.clone();
-        std::thread::Builder::new().name("output".into()).spawn(move || write(&receiver, &lost))?;
+        std::thread::Builder::new()
+            .name("output".into())
+            .spawn(move || write(&receiver, &lost))?;
         Ok(Self { pieces, dropped })
     }
 
     pub(super) fn print(&self, actor: Pid, text: &[u8], error: bool) {
-        if self.pieces.try_send(Piece { actor, error, text: text.to_vec() }).is_err() {
+        if self
+            .pieces
+            .try_send(Piece {
+                actor,
+                error,
+                text: text.to_vec(),
+            })
+            .is_err()
+        {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -59,12 +69,20 @@ struct Line {
 fn write(pieces: &Receiver<Piece>, dropped: &AtomicU64) {
     let mut lines: HashMap<(Pid, bool), Line> = HashMap::new();
     loop {
-        let wait = if lines.is_empty() { Duration::from_secs(3600) } else { UNFINISHED_LINE_WAIT };
+        let wait = if lines.is_empty() {
+            Duration::from_secs(3600)
+        } else {
+            UNFINISHED_LINE_WAIT
+        };
         match pieces.recv_timeout(wait) {
             Ok(Piece { actor, error, text }) => {
                 let line = lines.entry((actor, error)).or_default();
                 line.text.extend_from_slice(&text);
-                let whole = line.text.iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
+                let whole = line
+                    .text
+                    .iter()
+                    .rposition(|&byte| byte == b'\n')
+                    .map(|at| at + 1);
                 let whole = whole.or((line.text.len() > MAX_LINE_BYTES).then_some(line.text.len()));
                 if let Some(end) = whole {
                     emit(&line.text[..end], error);
@@ -81,7 +99,9 @@ fn write(pieces: &Receiver<Piece>, dropped: &AtomicU64) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         lines.retain(|(_, error), line| {
-            let old = line.since.is_some_and(|since| since.elapsed() >= UNFINISHED_LINE_WAIT);
+            let old = line
+                .since
+                .is_some_and(|since| since.elapsed() >= UNFINISHED_LINE_WAIT);
             if old {
                 emit(&line.text, *error);
             }
@@ -89,7 +109,10 @@ fn write(pieces: &Receiver<Piece>, dropped: &AtomicU64) {
         });
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "dropped text that actors printed: nobody reads it fast enough");
+            tracing::warn!(
+                lost,
+                "dropped text that actors printed: nobody reads it fast enough"
+            );
         }
     }
 }
@@ -104,7 +127,9 @@ fn emit(text: &[u8], error: bool) {
         }
         false => {
             let mut pipe = std::io::stdout().lock();
-            pipe.write_all(text).and_then(|()| pipe.write_all(end)).and_then(|()| pipe.flush())
+            pipe.write_all(text)
+                .and_then(|()| pipe.write_all(end))
+                .and_then(|()| pipe.flush())
         }
     };
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::{
-    Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal,
-    SpawnError, SpawnOptions, Target,
+    Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
+    Signal, SpawnError, SpawnOptions, Target,
 };
 
 use super::Inner;
@@ -44,7 +44,12 @@ impl Inner {
         }
         let label = slot.name().to_owned();
         let mailbox_limit = version.grants().mailbox_limit;
-        let process = self.runtime.spawn(SpawnRequest { label, parent, options, mailbox_limit })?;
+        let process = self.runtime.spawn(SpawnRequest {
+            label,
+            parent,
+            options,
+            mailbox_limit,
+        })?;
         before(process.pid);
         let pid = process.pid;
         let program = WasmProgram::new(
@@ -74,7 +79,13 @@ impl Inner {
         options: SpawnOptions,
     ) {
         let failed = |error| {
-            self.runtime.signal(parent.pid, Signal::Spawned { tag, result: Err(error) });
+            self.runtime.signal(
+                parent.pid,
+                Signal::Spawned {
+                    tag,
+                    result: Err(error),
+                },
+            );
         };
         let Ok(name) = node.parse::<NodeName>() else {
             return failed(SpawnError::NoConnection);
@@ -89,7 +100,8 @@ impl Inner {
                 }
             },
         };
-        self.runtime.expect_spawned(&parent, tag, there, None, &options);
+        self.runtime
+            .expect_spawned(&parent, tag, there, None, &options);
         let request = NodeRequest::Spawn {
             parent: parent.pid,
             tag,
@@ -116,13 +128,22 @@ impl Inner {
         options: SpawnOptions,
     ) -> Result<Pid, SpawnError> {
         let slot = self.obtain(from, &module, digest).await.map_err(|error| {
-            SpawnError::BadModule(format!("module {module} on {}: {error}", self.runtime.name()))
+            SpawnError::BadModule(format!(
+                "module {module} on {}: {error}",
+                self.runtime.name()
+            ))
         })?;
         let announce = !options.await_init;
         self.start_actor(slot, args, Some(parent), options, |pid| {
             if announce {
                 let (parent, tag) = parent;
-                self.runtime.signal(parent, Signal::Spawned { tag, result: Ok(pid) });
+                self.runtime.signal(
+                    parent,
+                    Signal::Spawned {
+                        tag,
+                        result: Ok(pid),
+                    },
+                );
             }
         })
     }
@@ -142,7 +163,10 @@ impl Inner {
             return found;
         }
         tracing::info!(module, %digest, "fetching code");
-        let reply = self.dist().request(from, NodeRequest::FetchCode { digest }, FETCH_TIMEOUT).await;
+        let reply = self
+            .dist()
+            .request(from, NodeRequest::FetchCode { digest }, FETCH_TIMEOUT)
+            .await;
         if let Ok(NodeReply::Code(Some(bytes))) = reply {
             self.modules.keep(digest, &bytes)?;
             self.shipped.fetch_add(1, Ordering::Relaxed);
@@ -161,12 +185,16 @@ impl Services for Inner {
         args: Vec<u8>,
         options: SpawnOptions,
     ) -> Result<(Pid, Ref), SpawnError> {
-        let slot = self.modules.find(module).ok_or_else(|| Self::no_module(module))?;
+        let slot = self
+            .modules
+            .find(module)
+            .ok_or_else(|| Self::no_module(module))?;
         let tag = self.runtime.make_ref();
         let of = Some((parent.pid, tag));
         let pid = self.start_actor(slot, args, of, options.clone(), |pid| {
             if options.await_init {
-                self.runtime.expect_spawned(parent, tag, pid.node, Some(pid), &options);
+                self.runtime
+                    .expect_spawned(parent, tag, pid.node, Some(pid), &options);
             } else {
                 self.runtime.adopt(parent, tag, pid, &options);
             }
@@ -184,10 +212,12 @@ impl Services for Inner {
     ) -> Ref {
         let tag = self.runtime.make_ref();
         let here = self.runtime.node();
-        self.runtime.expect_spawned(parent, tag, here, None, &options);
+        self.runtime
+            .expect_spawned(parent, tag, here, None, &options);
         let Some(slot) = self.modules.find(module) else {
             let result = Err(Self::no_module(module));
-            self.runtime.signal(parent.pid, Signal::Spawned { tag, result });
+            self.runtime
+                .signal(parent.pid, Signal::Spawned { tag, result });
             return tag;
         };
         if node == self.runtime.name().as_str() {
@@ -195,11 +225,23 @@ impl Services for Inner {
             let of = Some((parent.pid, tag));
             let started = self.start_actor(slot, args, of, options, |pid| {
                 if announce {
-                    self.runtime.signal(parent.pid, Signal::Spawned { tag, result: Ok(pid) });
+                    self.runtime.signal(
+                        parent.pid,
+                        Signal::Spawned {
+                            tag,
+                            result: Ok(pid),
+                        },
+                    );
                 }
             });
             if let Err(error) = started {
-                self.runtime.signal(parent.pid, Signal::Spawned { tag, result: Err(error) });
+                self.runtime.signal(
+                    parent.pid,
+                    Signal::Spawned {
+                        tag,
+                        result: Err(error),
+                    },
+                );
             }
         } else {
             let (this, parent) = (self.this(), parent.clone());
@@ -213,7 +255,8 @@ impl Services for Inner {
         let tag = self.runtime.make_ref();
         let Some(process) = self.runtime.get(actor) else {
             let result = Err(RegisterError::NoProc);
-            self.runtime.signal(asker.pid, Signal::Registered { tag, result });
+            self.runtime
+                .signal(asker.pid, Signal::Registered { tag, result });
             return tag;
         };
         if asker.pid != actor {
@@ -267,7 +310,11 @@ impl Services for Inner {
             NodeSet::Of(NodeKind::Hidden) => dist::NodeSet::Hidden,
             NodeSet::All => dist::NodeSet::All,
         };
-        self.dist().nodes(which).into_iter().map(|(name, _, _)| name.to_string()).collect()
+        self.dist()
+            .nodes(which)
+            .into_iter()
+            .map(|(name, _, _)| name.to_string())
+            .collect()
     }
 
     fn node_of(&self, actor: Pid) -> Option<String> {
@@ -282,10 +329,20 @@ impl Services for Inner {
         let (this, asker, node) = (self.this(), asker.pid, node.to_owned());
         self.runtime.io().spawn(async move {
             let result = match node.parse::<NodeName>() {
-                Ok(name) => this.dist().connect(&name).await.map_err(|error| error.to_string()),
+                Ok(name) => this
+                    .dist()
+                    .connect(&name)
+                    .await
+                    .map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
-            this.runtime.signal(asker, Signal::Connected { tag, result: result.map(|_| node) });
+            this.runtime.signal(
+                asker,
+                Signal::Connected {
+                    tag,
+                    result: result.map(|_| node),
+                },
+            );
         });
         tag
     }
@@ -307,7 +364,13 @@ impl Services for Inner {
     }
 
     fn upgraded(&self, report: UpgradeReport) {
-        let UpgradeReport { actor, module, from, to, result } = report;
+        let UpgradeReport {
+            actor,
+            module,
+            from,
+            to,
+            result,
+        } = report;
         let actor = actor.display(0);
         match result {
             Ok(()) => tracing::info!(module, actor, %from, %to, "moved to the new version"),
@@ -366,7 +429,14 @@ impl Host for Inner {
     fn request(&self, from: &Peer, request: NodeRequest, answer: Answer) {
         let (this, from) = (self.this(), from.incarnation);
         match request {
-            NodeRequest::Spawn { parent, tag, digest, module, args, options } => {
+            NodeRequest::Spawn {
+                parent,
+                tag,
+                digest,
+                module,
+                args,
+                options,
+            } => {
                 self.runtime.io().spawn(async move {
                     let code = (module, digest);
                     let spawned = this.spawn_for(from, (parent, tag), code, args.into(), options);
@@ -403,12 +473,14 @@ impl Host for Inner {
 
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>) {
         let asker = self.registering.lock().remove(&tag).unwrap_or(owner);
-        self.runtime.signal(asker, Signal::Registered { tag, result });
+        self.runtime
+            .signal(asker, Signal::Registered { tag, result });
     }
 
     fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
         tracing::warn!(name, loser = %loser.display(0), "lost a global name to another holder");
-        self.runtime.signal(loser, Signal::NameConflict { name, holder });
+        self.runtime
+            .signal(loser, Signal::NameConflict { name, holder });
     }
 }
 
@@ -424,6 +496,8 @@ impl Inner {
     /// Ends an actor from outside.
     pub(super) fn kill(&self, pid: Pid) -> bool {
         let process = self.runtime.get(pid);
-        process.map(|process| process.doom(ExitReason::Killed)).is_some()
+        process
+            .map(|process| process.doom(ExitReason::Killed))
+            .is_some()
     }
 }

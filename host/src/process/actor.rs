@@ -21,16 +21,44 @@ use super::{MAX_TIMERS_PER_ACTOR, Step};
 pub enum Message {
     Info(Bytes),
     Cast(Bytes),
-    Request { from: Pid, tag: Ref, body: Bytes },
-    Response { tag: Ref, result: Result<Bytes, CallError> },
-    Down { tag: Ref, pid: Pid, reason: ExitReason },
-    Exit { from: Pid, reason: ExitReason },
-    Timer { tag: Ref },
+    Request {
+        from: Pid,
+        tag: Ref,
+        body: Bytes,
+    },
+    Response {
+        tag: Ref,
+        result: Result<Bytes, CallError>,
+    },
+    Down {
+        tag: Ref,
+        pid: Pid,
+        reason: ExitReason,
+    },
+    Exit {
+        from: Pid,
+        reason: ExitReason,
+    },
+    Timer {
+        tag: Ref,
+    },
     Timeout,
-    Spawned { tag: Ref, result: Result<Pid, SpawnError> },
-    Registered { tag: Ref, result: Result<(), RegisterError> },
-    Connected { tag: Ref, result: Result<String, String> },
-    NameConflict { name: String, holder: Pid },
+    Spawned {
+        tag: Ref,
+        result: Result<Pid, SpawnError>,
+    },
+    Registered {
+        tag: Ref,
+        result: Result<(), RegisterError>,
+    },
+    Connected {
+        tag: Ref,
+        result: Result<String, String>,
+    },
+    NameConflict {
+        name: String,
+        holder: Pid,
+    },
     NodeUp(NodeEvent),
     NodeDown(NodeEvent),
 }
@@ -191,7 +219,8 @@ impl Actor {
                 self.mailbox.push_back(Message::Connected { tag, result });
             }
             Signal::NameConflict { name, holder } => {
-                self.mailbox.push_back(Message::NameConflict { name, holder });
+                self.mailbox
+                    .push_back(Message::NameConflict { name, holder });
             }
             Signal::NodeUp(event) => self.mailbox.push_back(Message::NodeUp(event)),
             Signal::NodeDown(event) => self.mailbox.push_back(Message::NodeDown(event)),
@@ -213,13 +242,21 @@ impl Actor {
     }
 
     fn spawned(&mut self, tag: Ref, result: Result<Pid, SpawnError>) {
-        let Some(spawning) = self.spawning.remove(&tag) else { return };
+        let Some(spawning) = self.spawning.remove(&tag) else {
+            return;
+        };
         if let Ok(child) = result {
             if spawning.link {
                 self.links.insert(child);
             }
             if spawning.monitor {
-                self.monitors.insert(tag, Watched { node: child.node, pid: Some(child) });
+                self.monitors.insert(
+                    tag,
+                    Watched {
+                        node: child.node,
+                        pid: Some(child),
+                    },
+                );
             }
         }
         self.mailbox.push_back(Message::Spawned { tag, result });
@@ -228,28 +265,50 @@ impl Actor {
     fn node_down(&mut self, node: Incarnation) {
         self.watchers.retain(|(_, watcher)| watcher.node != node);
         self.open.retain(|(asker, _)| asker.node != node);
-        let links: Vec<Pid> = self.links.iter().copied().filter(|pid| pid.node == node).collect();
+        let links: Vec<Pid> = self
+            .links
+            .iter()
+            .copied()
+            .filter(|pid| pid.node == node)
+            .collect();
         for pid in links {
             self.exit_signal(pid, ExitReason::NoConnection, true);
         }
         let lost = |watched: &Watched| watched.node == node;
-        let tags: Vec<Ref> =
-            self.monitors.iter().filter(|(_, w)| lost(w)).map(|(tag, _)| *tag).collect();
+        let tags: Vec<Ref> = self
+            .monitors
+            .iter()
+            .filter(|(_, w)| lost(w))
+            .map(|(tag, _)| *tag)
+            .collect();
         for tag in tags {
             let watched = self.monitors.remove(&tag);
-            let pid = watched.and_then(|w| w.pid).unwrap_or(Pid { node, serial: 0 });
-            self.mailbox.push_back(Message::Down { tag, pid, reason: ExitReason::NoConnection });
+            let pid = watched
+                .and_then(|w| w.pid)
+                .unwrap_or(Pid { node, serial: 0 });
+            self.mailbox.push_back(Message::Down {
+                tag,
+                pid,
+                reason: ExitReason::NoConnection,
+            });
         }
         let mailbox = &mut self.mailbox;
         self.pending.retain(|pending| {
             if pending.node == node {
                 let result = Err(CallError::NoConnection);
-                mailbox.push_back(Message::Response { tag: pending.tag, result });
+                mailbox.push_back(Message::Response {
+                    tag: pending.tag,
+                    result,
+                });
             }
             pending.node != node
         });
-        let tags: Vec<Ref> =
-            self.spawning.iter().filter(|(_, s)| s.node == node).map(|(tag, _)| *tag).collect();
+        let tags: Vec<Ref> = self
+            .spawning
+            .iter()
+            .filter(|(_, s)| s.node == node)
+            .map(|(tag, _)| *tag)
+            .collect();
         for tag in tags {
             self.spawned(tag, Err(SpawnError::NoConnection));
         }
@@ -264,7 +323,10 @@ impl Actor {
 
     /// The message that answers `tag`, out of turn.
     pub(super) fn next_answering(&mut self, tag: Ref) -> Option<Message> {
-        let at = self.mailbox.iter().position(|message| message.answers() == Some(tag))?;
+        let at = self
+            .mailbox
+            .iter()
+            .position(|message| message.answers() == Some(tag))?;
         self.mailbox.remove(at)
     }
 
@@ -320,18 +382,26 @@ impl Actor {
     /// Ends a monitor, and takes back its message if that waits already. Gives the node and
     /// pid to tell, if there is still anybody to tell.
     pub(super) fn remove_monitor(&mut self, tag: Ref) -> Option<(Incarnation, Option<Pid>)> {
-        self.mailbox.retain(|m| !matches!(m, Message::Down { tag: down, .. } if *down == tag));
-        self.monitors.remove(&tag).map(|watched| (watched.node, watched.pid))
+        self.mailbox
+            .retain(|m| !matches!(m, Message::Down { tag: down, .. } if *down == tag));
+        self.monitors
+            .remove(&tag)
+            .map(|watched| (watched.node, watched.pid))
     }
 
     pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, timeout: Option<Duration>) {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        self.pending.push(Pending { tag, node, deadline });
+        self.pending.push(Pending {
+            tag,
+            node,
+            deadline,
+        });
     }
 
     /// Gives up a request, and takes back its response if that waits already.
     pub(super) fn forget(&mut self, tag: Ref) -> Option<Incarnation> {
-        self.mailbox.retain(|m| !matches!(m, Message::Response { tag: t, .. } if *t == tag));
+        self.mailbox
+            .retain(|m| !matches!(m, Message::Response { tag: t, .. } if *t == tag));
         let at = self.pending.iter().position(|pending| pending.tag == tag)?;
         Some(self.pending.swap_remove(at).node)
     }
@@ -351,7 +421,15 @@ impl Actor {
         link: bool,
         monitor: bool,
     ) {
-        self.spawning.insert(tag, Spawning { node, child, link, monitor });
+        self.spawning.insert(
+            tag,
+            Spawning {
+                node,
+                child,
+                link,
+                monitor,
+            },
+        );
     }
 
     pub(super) fn add_timer(&mut self) {
@@ -364,7 +442,8 @@ impl Actor {
 
     pub(super) fn remove_timer(&mut self, tag: Ref) {
         self.timers = self.timers.saturating_sub(1);
-        self.mailbox.retain(|m| !matches!(m, Message::Timer { tag: t } if *t == tag));
+        self.mailbox
+            .retain(|m| !matches!(m, Message::Timer { tag: t } if *t == tag));
     }
 
     /// Turns what is overdue into messages.
@@ -381,7 +460,10 @@ impl Actor {
             let late = overdue(pending.deadline);
             if late {
                 let result = Err(CallError::Timeout);
-                mailbox.push_back(Message::Response { tag: pending.tag, result });
+                mailbox.push_back(Message::Response {
+                    tag: pending.tag,
+                    result,
+                });
             }
             !late
         });
@@ -426,16 +508,28 @@ impl Actor {
     pub(super) fn farewell(&mut self, reason: &ExitReason) -> Vec<(Pid, Signal)> {
         let mut signals = Vec::new();
         let died = CallError::Exit(reason.clone());
-        let waiting = std::mem::take(&mut self.mailbox).into_iter().filter_map(|m| match m {
-            Message::Request { from, tag, .. } => Some((from, tag)),
-            _ => None,
-        });
+        let waiting = std::mem::take(&mut self.mailbox)
+            .into_iter()
+            .filter_map(|m| match m {
+                Message::Request { from, tag, .. } => Some((from, tag)),
+                _ => None,
+            });
         for (asker, tag) in self.open.drain(..).chain(waiting) {
-            signals.push((asker, Signal::Response { tag, result: Err(died.clone()) }));
+            signals.push((
+                asker,
+                Signal::Response {
+                    tag,
+                    result: Err(died.clone()),
+                },
+            ));
         }
         // Whoever answers its own requests from now on finds no such process.
         self.pending.clear();
-        let exit = Signal::Exit { from: self.pid, reason: reason.clone(), link: true };
+        let exit = Signal::Exit {
+            from: self.pid,
+            reason: reason.clone(),
+            link: true,
+        };
         for linked in self.links.drain() {
             signals.push((linked, exit.clone()));
         }
@@ -445,7 +539,11 @@ impl Actor {
             }
         }
         for (tag, watcher) in self.watchers.drain(..) {
-            let down = Signal::Down { tag, pid: self.pid, reason: reason.clone() };
+            let down = Signal::Down {
+                tag,
+                pid: self.pid,
+                reason: reason.clone(),
+            };
             signals.push((watcher, down));
         }
         for (tag, watched) in self.monitors.drain() {

@@ -20,7 +20,10 @@ impl FutureProgram {
 
 impl Program for FutureProgram {
     fn run(&mut self, waker: &Waker) -> Poll<Step> {
-        self.0.as_mut().poll(&mut Context::from_waker(waker)).map(Step::Stop)
+        self.0
+            .as_mut()
+            .poll(&mut Context::from_waker(waker))
+            .map(Step::Stop)
     }
 
     fn wants_turn(&self) -> bool {

@@ -56,9 +56,16 @@ impl Native {
         })?;
         process.actor().set_trap_exit(true);
         let (sender, messages) = mpsc::unbounded_channel();
-        let program = Forward { process: process.clone(), messages: sender };
+        let program = Forward {
+            process: process.clone(),
+            messages: sender,
+        };
         runtime.begin(&process, Box::new(program));
-        Ok(Self { runtime: runtime.clone(), process, messages })
+        Ok(Self {
+            runtime: runtime.clone(),
+            process,
+            messages,
+        })
     }
 
     /// Its pid.

@@ -150,7 +150,11 @@ impl Process {
     }
 
     pub(super) fn take_doom(&self) -> Option<ExitReason> {
-        if self.is_doomed() { self.inbox.lock().doom.clone() } else { None }
+        if self.is_doomed() {
+            self.inbox.lock().doom.clone()
+        } else {
+            None
+        }
     }
 
     /// Puts a signal into the inbox and sees to it that the process runs.
@@ -161,7 +165,14 @@ impl Process {
             return Pushed::Closed(signal);
         }
         // `kill` overtakes everything, as nothing may hold it up.
-        let kill = matches!(signal, Signal::Exit { reason: ExitReason::Kill, link: false, .. });
+        let kill = matches!(
+            signal,
+            Signal::Exit {
+                reason: ExitReason::Kill,
+                link: false,
+                ..
+            }
+        );
         inbox.queue.push_back(Incoming::Signal(signal));
         inbox.bytes += size;
         let (messages, bytes) = (inbox.queue.len(), inbox.bytes);
@@ -169,14 +180,23 @@ impl Process {
         if kill {
             self.doom(ExitReason::Killed);
         } else if messages > self.mailbox_limit {
-            self.doom(ExitReason::Limit(format!("mailbox: more than {} messages", self.mailbox_limit)));
+            self.doom(ExitReason::Limit(format!(
+                "mailbox: more than {} messages",
+                self.mailbox_limit
+            )));
         } else if bytes > MAILBOX_LIMIT_BYTES {
-            self.doom(ExitReason::Limit(format!("mailbox: more than {MAILBOX_LIMIT_BYTES} bytes")));
+            self.doom(ExitReason::Limit(format!(
+                "mailbox: more than {MAILBOX_LIMIT_BYTES} bytes"
+            )));
         } else {
             self.notify();
         }
         let high = MAILBOX_HIGH_MESSAGES.min(self.mailbox_limit / 2 + 1);
-        if messages >= high || bytes >= MAILBOX_HIGH_BYTES { Pushed::Full } else { Pushed::Ok }
+        if messages >= high || bytes >= MAILBOX_HIGH_BYTES {
+            Pushed::Full
+        } else {
+            Pushed::Ok
+        }
     }
 
     pub(super) fn push_node_down(self: &Arc<Self>, node: Incarnation) {
@@ -193,7 +213,8 @@ impl Process {
         let mut inbox = self.inbox.lock();
         inbox.waiters += 1;
         while !inbox.closed
-            && (inbox.queue.len() >= MAILBOX_HIGH_MESSAGES / 2 || inbox.bytes >= MAILBOX_HIGH_BYTES / 2)
+            && (inbox.queue.len() >= MAILBOX_HIGH_MESSAGES / 2
+                || inbox.bytes >= MAILBOX_HIGH_BYTES / 2)
         {
             if self.room.wait_until(&mut inbox, until).timed_out() {
                 break;
@@ -249,7 +270,8 @@ impl Process {
 
     /// A worker begins to run it.
     pub(super) fn begin(&self) {
-        self.schedule.store(Schedule::Running as u8, Ordering::Release);
+        self.schedule
+            .store(Schedule::Running as u8, Ordering::Release);
     }
 
     /// A worker is done with it; whether it has to be queued again.
@@ -267,7 +289,8 @@ impl Process {
         {
             return false;
         }
-        self.schedule.store(Schedule::Queued as u8, Ordering::Release);
+        self.schedule
+            .store(Schedule::Queued as u8, Ordering::Release);
         true
     }
 
@@ -301,7 +324,9 @@ impl Wake for Process {
 fn body_bytes(signal: &Signal) -> usize {
     match signal {
         Signal::Info(body) | Signal::Cast(body) | Signal::Request { body, .. } => body.len(),
-        Signal::Response { result: Ok(body), .. } => body.len(),
+        Signal::Response {
+            result: Ok(body), ..
+        } => body.len(),
         _ => 0,
     }
 }

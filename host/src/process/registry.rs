@@ -51,7 +51,12 @@ impl Registry {
 
     /// All names, sorted.
     pub(super) fn registered(&self) -> Vec<(String, Pid)> {
-        let mut names: Vec<_> = self.names.read().iter().map(|(n, p)| (n.clone(), *p)).collect();
+        let mut names: Vec<_> = self
+            .names
+            .read()
+            .iter()
+            .map(|(n, p)| (n.clone(), *p))
+            .collect();
         names.sort();
         names
     }

@@ -111,7 +111,9 @@ impl Runtime {
         Scheduler::start(&runtime, tick)?;
         let weak = Arc::downgrade(&runtime);
         let timers = runtime.timers.clone();
-        std::thread::Builder::new().name("timers".into()).spawn(move || timers.run(&weak))?;
+        std::thread::Builder::new()
+            .name("timers".into())
+            .spawn(move || timers.run(&weak))?;
         Ok(runtime)
     }
 
@@ -152,7 +154,10 @@ impl Runtime {
 
     /// Never the same twice.
     pub fn make_ref(&self) -> Ref {
-        Ref { node: self.node, serial: self.refs.fetch_add(1, Ordering::Relaxed) }
+        Ref {
+            node: self.node,
+            serial: self.refs.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     fn network(&self) -> &dyn Network {
@@ -161,10 +166,20 @@ impl Runtime {
 
     /// Makes a process that waits for its program. Its mailbox takes messages at once.
     pub fn spawn(self: &Arc<Self>, request: SpawnRequest) -> Result<Arc<Process>, SpawnError> {
-        let SpawnRequest { label, parent, options, mailbox_limit } = request;
-        let starter = parent.filter(|_| options.await_init).map(|(parent, tag)| Starter { parent, tag });
+        let SpawnRequest {
+            label,
+            parent,
+            options,
+            mailbox_limit,
+        } = request;
+        let starter = parent
+            .filter(|_| options.await_init)
+            .map(|(parent, tag)| Starter { parent, tag });
         let make = |serial| {
-            let pid = Pid { node: self.node, serial };
+            let pid = Pid {
+                node: self.node,
+                serial,
+            };
             let mut actor = Actor::new(pid, starter);
             if let Some((parent, tag)) = parent {
                 if options.link {
@@ -204,14 +219,24 @@ impl Runtime {
     pub fn fail(self: &Arc<Self>, process: &Arc<Process>, error: SpawnError) {
         let starter = process.actor().starter.take();
         if let Some(Starter { parent, tag }) = starter {
-            self.signal(parent, Signal::Spawned { tag, result: Err(error.clone()) });
+            self.signal(
+                parent,
+                Signal::Spawned {
+                    tag,
+                    result: Err(error.clone()),
+                },
+            );
         }
         self.finish(process, &ExitReason::Error(error.to_string()));
     }
 
     /// The process with that pid, if it lives on this node.
     pub fn get(&self, pid: Pid) -> Option<Arc<Process>> {
-        if pid.node == self.node { self.table.get(pid.serial) } else { None }
+        if pid.node == self.node {
+            self.table.get(pid.serial)
+        } else {
+            None
+        }
     }
 
     /// Processes that live on this node.
@@ -221,7 +246,11 @@ impl Runtime {
 
     /// What `ps` shows.
     pub fn processes(&self) -> Vec<ProcessInfo> {
-        self.table.all().iter().map(|process| process.info()).collect()
+        self.table
+            .all()
+            .iter()
+            .map(|process| process.info())
+            .collect()
     }
 
     /// Every process of this node.
@@ -304,7 +333,13 @@ impl Runtime {
                 self.signal(pid, signal)
             }
             None => {
-                self.bounce(Pid { node: self.node, serial: 0 }, signal);
+                self.bounce(
+                    Pid {
+                        node: self.node,
+                        serial: 0,
+                    },
+                    signal,
+                );
                 Sent::Ok
             }
         }
@@ -323,20 +358,49 @@ impl Runtime {
     fn bounce(self: &Arc<Self>, nobody: Pid, signal: Signal) {
         match signal {
             Signal::Request { from, tag, .. } => {
-                self.signal(from, Signal::Response { tag, result: Err(CallError::NoProc) });
+                self.signal(
+                    from,
+                    Signal::Response {
+                        tag,
+                        result: Err(CallError::NoProc),
+                    },
+                );
             }
             Signal::Monitor { from, tag } => {
                 let reason = ExitReason::NoProc;
-                self.signal(from, Signal::Down { tag, pid: nobody, reason });
+                self.signal(
+                    from,
+                    Signal::Down {
+                        tag,
+                        pid: nobody,
+                        reason,
+                    },
+                );
             }
             Signal::Link { from } => {
                 let reason = ExitReason::NoProc;
-                self.signal(from, Signal::Exit { from: nobody, reason, link: true });
+                self.signal(
+                    from,
+                    Signal::Exit {
+                        from: nobody,
+                        reason,
+                        link: true,
+                    },
+                );
             }
             // A child whose parent ended before it could know of the link.
-            Signal::Spawned { result: Ok(child), .. } => {
+            Signal::Spawned {
+                result: Ok(child), ..
+            } => {
                 let reason = ExitReason::NoProc;
-                self.signal(child, Signal::Exit { from: nobody, reason, link: true });
+                self.signal(
+                    child,
+                    Signal::Exit {
+                        from: nobody,
+                        reason,
+                        link: true,
+                    },
+                );
             }
             _ => {}
         }
@@ -345,14 +409,19 @@ impl Runtime {
     /// What a message to this destination has to be sent to: a node and a target there.
     fn resolve(&self, to: &Destination) -> Result<(Incarnation, Target), CallError> {
         let local = |name: &str| {
-            self.whereis(name).map(|pid| (self.node, Target::Pid(pid))).ok_or(CallError::NoProc)
+            self.whereis(name)
+                .map(|pid| (self.node, Target::Pid(pid)))
+                .ok_or(CallError::NoProc)
         };
         match to {
             Destination::Pid(pid) => Ok((pid.node, Target::Pid(*pid))),
             Destination::Name(name) => local(name),
             Destination::RemoteName(name, node) if *node == self.name => local(name),
             Destination::RemoteName(name, node) => {
-                let node = self.network().incarnation_of(node).ok_or(CallError::NoConnection)?;
+                let node = self
+                    .network()
+                    .incarnation_of(node)
+                    .ok_or(CallError::NoConnection)?;
                 Ok((node, Target::Name(name.clone())))
             }
             Destination::Global(name) => {
@@ -373,12 +442,15 @@ impl Runtime {
 
     /// As [`Self::send_from`], to any destination.
     pub fn send_to(self: &Arc<Self>, sender: &Process, to: &Destination, signal: Signal) {
-        let Ok((node, target)) = self.resolve(to) else { return };
+        let Ok((node, target)) = self.resolve(to) else {
+            return;
+        };
         match target {
             Target::Pid(pid) => self.send_from(sender, pid, signal),
             name => {
                 if self.network().send(node, name, signal) == Sent::Congested {
-                    self.scheduler.while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
+                    self.scheduler
+                        .while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
                 }
             }
         }
@@ -387,10 +459,12 @@ impl Runtime {
     /// Blocks this thread (and no lane) until `to` has room again, for a bounded time.
     fn suspend(self: &Arc<Self>, to: Pid) {
         if to.node != self.node {
-            self.scheduler.while_blocked(self, || self.network().wait_for_room(to.node, SUSPEND_MAX));
+            self.scheduler
+                .while_blocked(self, || self.network().wait_for_room(to.node, SUSPEND_MAX));
         } else if let Some(process) = self.table.get(to.serial) {
             let until = Instant::now() + SUSPEND_MAX;
-            self.scheduler.while_blocked(self, || process.wait_for_room(until));
+            self.scheduler
+                .while_blocked(self, || process.wait_for_room(until));
         }
     }
 
@@ -403,13 +477,29 @@ impl Runtime {
         timeout: Option<Duration>,
     ) -> Ref {
         let tag = self.make_ref();
-        let resolved = if body.len() > MAX_BODY_BYTES { Err(CallError::TooLarge) } else { self.resolve(to) };
+        let resolved = if body.len() > MAX_BODY_BYTES {
+            Err(CallError::TooLarge)
+        } else {
+            self.resolve(to)
+        };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
         asker.actor().add_pending(tag, node, timeout);
-        let refuse = |error| self.signal(asker.pid, Signal::Response { tag, result: Err(error) });
+        let refuse = |error| {
+            self.signal(
+                asker.pid,
+                Signal::Response {
+                    tag,
+                    result: Err(error),
+                },
+            )
+        };
         match resolved {
             Ok((node, target)) => {
-                let signal = Signal::Request { from: asker.pid, tag, body };
+                let signal = Signal::Request {
+                    from: asker.pid,
+                    tag,
+                    body,
+                };
                 let sent = self.send_or_deliver(asker, node, target.clone(), signal);
                 match (sent, target) {
                     (Sent::NoConnection, _) => {
@@ -453,7 +543,14 @@ impl Runtime {
     /// Answers a request that the process took.
     pub fn reply(self: &Arc<Self>, replier: &Process, to: Pid, tag: Ref, body: Bytes) {
         replier.actor().answered(tag);
-        self.send_from(replier, to, Signal::Response { tag, result: Ok(body) });
+        self.send_from(
+            replier,
+            to,
+            Signal::Response {
+                tag,
+                result: Ok(body),
+            },
+        );
     }
 
     /// Erlang's `link/1`.
@@ -464,7 +561,14 @@ impl Runtime {
         let signal = Signal::Link { from: process.pid };
         if self.send_or_deliver(process, to.node, Target::Pid(to), signal) == Sent::NoConnection {
             let reason = ExitReason::NoConnection;
-            self.signal(process.pid, Signal::Exit { from: to, reason, link: true });
+            self.signal(
+                process.pid,
+                Signal::Exit {
+                    from: to,
+                    reason,
+                    link: true,
+                },
+            );
         }
     }
 
@@ -478,10 +582,17 @@ impl Runtime {
     /// Erlang's `monitor/2`.
     pub fn monitor(self: &Arc<Self>, process: &Process, to: &Destination) -> Ref {
         let tag = self.make_ref();
-        let nobody = Pid { node: self.node, serial: 0 };
+        let nobody = Pid {
+            node: self.node,
+            serial: 0,
+        };
         let (node, target, gone) = match self.resolve(to) {
             Ok((node, target)) => (node, target, None),
-            Err(CallError::NoConnection) => (self.node, Target::Pid(nobody), Some(ExitReason::NoConnection)),
+            Err(CallError::NoConnection) => (
+                self.node,
+                Target::Pid(nobody),
+                Some(ExitReason::NoConnection),
+            ),
             Err(_) => (self.node, Target::Pid(nobody), Some(ExitReason::NoProc)),
         };
         let pid = match target {
@@ -490,12 +601,22 @@ impl Runtime {
         };
         process.actor().add_monitor(tag, node, pid);
         let gone = gone.or_else(|| {
-            let signal = Signal::Monitor { from: process.pid, tag };
+            let signal = Signal::Monitor {
+                from: process.pid,
+                tag,
+            };
             let sent = self.send_or_deliver(process, node, target, signal);
             (sent == Sent::NoConnection).then_some(ExitReason::NoConnection)
         });
         if let Some(reason) = gone {
-            self.signal(process.pid, Signal::Down { tag, pid: pid.unwrap_or(nobody), reason });
+            self.signal(
+                process.pid,
+                Signal::Down {
+                    tag,
+                    pid: pid.unwrap_or(nobody),
+                    reason,
+                },
+            );
         }
         tag
     }
@@ -510,7 +631,14 @@ impl Runtime {
 
     /// Erlang's `exit/2`.
     pub fn exit(self: &Arc<Self>, process: &Process, to: Pid, reason: ExitReason) {
-        self.signal(to, Signal::Exit { from: process.pid, reason, link: false });
+        self.signal(
+            to,
+            Signal::Exit {
+                from: process.pid,
+                reason,
+                link: false,
+            },
+        );
     }
 
     /// Notes a spawn on behalf of a process, whose `Spawned` signal is to come. `child` is
@@ -526,7 +654,9 @@ impl Runtime {
         if node != self.node {
             process.remote.store(true, Ordering::Release);
         }
-        process.actor().add_spawning(tag, node, child, options.link, options.monitor);
+        process
+            .actor()
+            .add_spawning(tag, node, child, options.link, options.monitor);
     }
 
     /// Notes that a child spawned on this node exists, linked or monitored from now on.
@@ -547,13 +677,21 @@ impl Runtime {
 
     /// Starts a timer whose message goes to the process itself, or, with a body, an `info`
     /// message to somebody.
-    pub fn start_timer(&self, process: &Process, after: Duration, send: Option<(Pid, Bytes)>) -> Ref {
+    pub fn start_timer(
+        &self,
+        process: &Process,
+        after: Duration,
+        send: Option<(Pid, Bytes)>,
+    ) -> Ref {
         let tag = self.make_ref();
         let action = match send {
             Some((to, body)) => Action::Send { to, body, tag },
             None => {
                 process.actor().add_timer();
-                Action::Timer { owner: process.pid, tag }
+                Action::Timer {
+                    owner: process.pid,
+                    tag,
+                }
             }
         };
         self.timers.set(Instant::now() + after, Some(tag), action);
@@ -586,7 +724,8 @@ impl Runtime {
     /// Sees to it that a process that waits in the middle of a turn is run by then.
     pub fn wake_at(&self, process: &Arc<Process>, at: Instant) {
         if process.actor().arm_for(at) {
-            self.timers.set(at, None, Action::Wake(Arc::downgrade(process)));
+            self.timers
+                .set(at, None, Action::Wake(Arc::downgrade(process)));
         }
     }
 
@@ -651,12 +790,22 @@ impl Runtime {
     fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
         let (started, waiting) = {
             let mut actor = process.actor();
-            let started = if *step == Step::Starting { None } else { actor.starter.take() };
+            let started = if *step == Step::Starting {
+                None
+            } else {
+                actor.starter.take()
+            };
             actor.settle(step);
             (started, actor.mailbox_len())
         };
         if let Some(Starter { parent, tag }) = started {
-            self.signal(parent, Signal::Spawned { tag, result: Ok(process.pid) });
+            self.signal(
+                parent,
+                Signal::Spawned {
+                    tag,
+                    result: Ok(process.pid),
+                },
+            );
         }
         self.arm(process);
         process.end(wants || waiting > 0)
@@ -665,7 +814,8 @@ impl Runtime {
     fn arm(&self, process: &Arc<Process>) {
         let arm = process.actor().arm();
         if let Some(at) = arm {
-            self.timers.set(at, None, Action::Wake(Arc::downgrade(process)));
+            self.timers
+                .set(at, None, Action::Wake(Arc::downgrade(process)));
         }
     }
 
@@ -680,7 +830,12 @@ impl Runtime {
             let mut left = Some(left);
             actor.accept(|queue| *queue = left.take().unwrap_or_default());
             let names = actor.names().to_vec();
-            (names, actor.farewell(reason), actor.starter.take(), actor.in_cluster_tables)
+            (
+                names,
+                actor.farewell(reason),
+                actor.starter.take(),
+                actor.in_cluster_tables,
+            )
         };
         for name in names {
             self.registry.release(&name, process.pid);
@@ -695,11 +850,13 @@ impl Runtime {
         for (to, signal) in signals {
             self.signal(to, signal);
         }
+        // Ends that somebody asked for are no news; the others are what a crash report is.
+        let (actor, module) = (process.pid.display(0), process.label());
         match reason {
-            ExitReason::Normal | ExitReason::Shutdown => {}
-            reason => tracing::warn!(
-                actor = %process.pid.display(0), module = process.label(), %reason, "actor ended"
-            ),
+            ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed | ExitReason::Kill => {
+                tracing::debug!(%actor, module, %reason, "actor ended");
+            }
+            reason => tracing::warn!(%actor, module, %reason, "actor ended"),
         }
     }
 }

@@ -117,10 +117,15 @@ impl Scheduler {
 
     /// Starts the lanes' threads and the watchdog. `tick` is called every [`EPOCH_TICK`]
     /// while anything runs; `enter` once on each new thread, its result kept while it lives.
-    pub(super) fn start(runtime: &Arc<Runtime>, tick: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    pub(super) fn start(
+        runtime: &Arc<Runtime>,
+        tick: impl Fn() + Send + 'static,
+    ) -> std::io::Result<()> {
         (0..runtime.scheduler.lanes.len()).for_each(|lane| start_driver(runtime, lane));
         let runtime = Arc::downgrade(runtime);
-        std::thread::Builder::new().name("watchdog".into()).spawn(move || watch(&runtime, &tick))?;
+        std::thread::Builder::new()
+            .name("watchdog".into())
+            .spawn(move || watch(&runtime, &tick))?;
         Ok(())
     }
 
@@ -181,7 +186,10 @@ impl Scheduler {
 
     fn lane_for_outsider(&self) -> usize {
         if self.idle.load(Ordering::Relaxed) > 0
-            && let Some(lane) = self.lanes.iter().position(|l| l.parked.load(Ordering::Relaxed))
+            && let Some(lane) = self
+                .lanes
+                .iter()
+                .position(|l| l.parked.load(Ordering::Relaxed))
         {
             return lane;
         }
@@ -191,7 +199,9 @@ impl Scheduler {
     /// The lane that this thread drives at this moment.
     fn own_lane(&self) -> Option<usize> {
         HERE.with_borrow(|here| {
-            let here = here.as_ref().filter(|here| std::ptr::eq(here.scheduler, self))?;
+            let here = here
+                .as_ref()
+                .filter(|here| std::ptr::eq(here.scheduler, self))?;
             let drives = self.lanes[here.lane].driver.load(Ordering::Relaxed) == here.thread;
             drives.then_some(here.lane)
         })
@@ -200,7 +210,9 @@ impl Scheduler {
     /// The lane and the turn that this thread runs, or was running when it was detached.
     fn own_turn(&self) -> Option<(usize, u64)> {
         HERE.with_borrow(|here| {
-            let here = here.as_ref().filter(|here| std::ptr::eq(here.scheduler, self))?;
+            let here = here
+                .as_ref()
+                .filter(|here| std::ptr::eq(here.scheduler, self))?;
             Some((here.lane, here.turn))
         })
     }
@@ -211,7 +223,8 @@ impl Scheduler {
         if self.idle.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let parked = |(at, lane): &(usize, &Lane)| *at != except && lane.parked.load(Ordering::SeqCst);
+        let parked =
+            |(at, lane): &(usize, &Lane)| *at != except && lane.parked.load(Ordering::SeqCst);
         if let Some((_, lane)) = self.lanes.iter().enumerate().find(parked) {
             lane.unpark();
         }
@@ -240,7 +253,9 @@ impl Scheduler {
     fn steal(&self, lane: usize) -> Option<Arc<Process>> {
         let others = (1..self.lanes.len()).map(|step| (lane + step) % self.lanes.len());
         for other in others {
-            let Some(mut queue) = self.lanes[other].queue.try_lock() else { continue };
+            let Some(mut queue) = self.lanes[other].queue.try_lock() else {
+                continue;
+            };
             if let Some(process) = queue.rest.pop_front() {
                 // Half of what is there moves over, so that thieves do not come for each one.
                 let more = queue.rest.len() / 2;
@@ -290,7 +305,9 @@ impl Queue {
 impl Lane {
     /// Whether that turn ended by this, and had not been taken away before.
     fn end_turn(&self, turn: u64) -> bool {
-        self.turn.compare_exchange(turn, turn + 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.turn
+            .compare_exchange(turn, turn + 1, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     fn unpark(&self) {
@@ -306,7 +323,10 @@ fn start_driver(runtime: &Arc<Runtime>, at: usize) {
     lane.driver.store(thread, Ordering::Release);
     let weak = Arc::downgrade(runtime);
     let life = move || drive(&weak, at, thread);
-    if let Err(error) = std::thread::Builder::new().name(format!("lane-{at}")).spawn(life) {
+    if let Err(error) = std::thread::Builder::new()
+        .name(format!("lane-{at}"))
+        .spawn(life)
+    {
         lane.driver.store(NO_DRIVER, Ordering::Release);
         tracing::error!(%error, "cannot start a worker thread; trying again");
     }
@@ -314,13 +334,21 @@ fn start_driver(runtime: &Arc<Runtime>, at: usize) {
 
 /// The whole life of a lane's thread.
 fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
-    let Some(strong) = runtime.upgrade() else { return };
+    let Some(strong) = runtime.upgrade() else {
+        return;
+    };
     let _entered = strong.enter_io();
     let scheduler: &Scheduler = &strong.scheduler;
-    HERE.set(Some(Here { scheduler, lane: at, thread, turn: 0 }));
+    HERE.set(Some(Here {
+        scheduler,
+        lane: at,
+        thread,
+        turn: 0,
+    }));
     let lane = &scheduler.lanes[at];
     // SAFETY: no arguments, cannot fail.
-    lane.driver_tid.store(unsafe { libc::gettid() } as u32, Ordering::Relaxed);
+    lane.driver_tid
+        .store(unsafe { libc::gettid() } as u32, Ordering::Relaxed);
     let mut round: u32 = 0;
     while !scheduler.stopping.load(Ordering::Relaxed) {
         round = round.wrapping_add(1);
@@ -373,7 +401,9 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
     let mut seen: Vec<(u64, u32)> = Vec::new();
     loop {
         std::thread::sleep(EPOCH_TICK);
-        let Some(runtime) = runtime.upgrade() else { return };
+        let Some(runtime) = runtime.upgrade() else {
+            return;
+        };
         let scheduler = &runtime.scheduler;
         if scheduler.stopping.load(Ordering::Relaxed) {
             return;

@@ -37,7 +37,10 @@ impl Table {
     pub(super) fn new() -> Self {
         Self {
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
-            free: Mutex::new(Free { slots: Vec::new(), fresh: 1 }),
+            free: Mutex::new(Free {
+                slots: Vec::new(),
+                fresh: 1,
+            }),
             live: AtomicUsize::new(0),
         }
     }
@@ -65,12 +68,18 @@ impl Table {
 
     pub(super) fn get(&self, serial: u64) -> Option<Arc<Process>> {
         let occupant = self.slot(serial as u32)?.occupant.read();
-        if occupant.0 == (serial >> 32) as u32 { occupant.1.clone() } else { None }
+        if occupant.0 == (serial >> 32) as u32 {
+            occupant.1.clone()
+        } else {
+            None
+        }
     }
 
     /// Takes out a process; does nothing if it is gone already.
     pub(super) fn remove(&self, serial: u64) {
-        let Some(slot) = self.slot(serial as u32) else { return };
+        let Some(slot) = self.slot(serial as u32) else {
+            return;
+        };
         let mut occupant = slot.occupant.write();
         if occupant.0 == (serial >> 32) as u32 && occupant.1.take().is_some() {
             drop(occupant);
@@ -86,18 +95,27 @@ impl Table {
     /// Every process that lived throughout the call, and perhaps others.
     pub(super) fn all(&self) -> Vec<Arc<Process>> {
         let fresh = self.free.lock().fresh;
-        (1..fresh).filter_map(|index| self.slot(index)?.occupant.read().1.clone()).collect()
+        (1..fresh)
+            .filter_map(|index| self.slot(index)?.occupant.read().1.clone())
+            .collect()
     }
 
     fn slot(&self, index: u32) -> Option<&Slot> {
         let index = index as usize;
-        self.chunks.get(index / CHUNK_SLOTS)?.get()?.get(index % CHUNK_SLOTS)
+        self.chunks
+            .get(index / CHUNK_SLOTS)?
+            .get()?
+            .get(index % CHUNK_SLOTS)
     }
 
     fn slot_or_make(&self, index: u32) -> &Slot {
         let index = index as usize;
         let chunk = self.chunks[index / CHUNK_SLOTS].get_or_init(|| {
-            (0..CHUNK_SLOTS).map(|_| Slot { occupant: RwLock::new((0, None)) }).collect()
+            (0..CHUNK_SLOTS)
+                .map(|_| Slot {
+                    occupant: RwLock::new((0, None)),
+                })
+                .collect()
         });
         &chunk[index % CHUNK_SLOTS]
     }

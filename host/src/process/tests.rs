@@ -31,7 +31,14 @@ impl<F: FnMut(&Runtime, &Arc<Process>) -> Step + Send> Program for Closure<F> {
 
 fn runtime() -> Arc<Runtime> {
     let name = "test@localhost".parse().unwrap();
-    Runtime::start(name, Incarnation(7), 2, tokio::runtime::Handle::current(), || {}).unwrap()
+    Runtime::start(
+        name,
+        Incarnation(7),
+        2,
+        tokio::runtime::Handle::current(),
+        || {},
+    )
+    .unwrap()
 }
 
 fn spawn<F>(runtime: &Arc<Runtime>, limit: Option<usize>, program: F) -> Arc<Process>
@@ -79,7 +86,10 @@ fn spinner(runtime: &Arc<Runtime>) -> Arc<Process> {
 }
 
 async fn next(native: &mut Native) -> Message {
-    tokio::time::timeout(PATIENCE, native.receive()).await.expect("a message in time").unwrap()
+    tokio::time::timeout(PATIENCE, native.receive())
+        .await
+        .expect("a message in time")
+        .unwrap()
 }
 
 fn to(pid: Pid) -> Destination {
@@ -92,7 +102,10 @@ async fn a_call_is_answered_or_says_why_not() {
     let mut native = Native::spawn(&runtime, "asker").unwrap();
     let server = echo(&runtime);
     let hello = Bytes::from_static(b"hello");
-    assert_eq!(native.call(&to(server.pid), hello.clone(), PATIENCE).await, Ok(hello.clone()));
+    assert_eq!(
+        native.call(&to(server.pid), hello.clone(), PATIENCE).await,
+        Ok(hello.clone())
+    );
     let short = Duration::from_millis(30);
     let silence = Bytes::from_static(b"silence");
     let unanswered = native.call(&to(server.pid), silence.clone(), short).await;
@@ -101,11 +114,16 @@ async fn a_call_is_answered_or_says_why_not() {
     let asked = runtime.request(native.process(), &to(server.pid), silence, None);
     runtime.signal(server.pid, Signal::Info("stop".into()));
     let reason = ExitReason::Error("stopped".into());
-    let died = Message::Response { tag: asked, result: Err(CallError::Exit(reason)) };
+    let died = Message::Response {
+        tag: asked,
+        result: Err(CallError::Exit(reason)),
+    };
     assert_eq!(next(&mut native).await, died);
     let nobody = native.call(&to(server.pid), hello.clone(), PATIENCE).await;
     assert_eq!(nobody, Err(CallError::NoProc));
-    let unnamed = native.call(&Destination::Name("nobody".into()), hello, PATIENCE).await;
+    let unnamed = native
+        .call(&Destination::Name("nobody".into()), hello, PATIENCE)
+        .await;
     assert_eq!(unnamed, Err(CallError::NoProc));
     runtime.stop();
 }
@@ -116,7 +134,9 @@ async fn every_monitor_raced_against_death_fires_exactly_once() {
     let mut native = Native::spawn(&runtime, "watcher").unwrap();
     let mut expected = std::collections::HashSet::new();
     for round in 0..2000 {
-        let dying = spawn(&runtime, None, |_, _| Step::Stop(ExitReason::Error("done".into())));
+        let dying = spawn(&runtime, None, |_, _| {
+            Step::Stop(ExitReason::Error("done".into()))
+        });
         for _ in 0..round % 3 + 1 {
             expected.insert(runtime.monitor(native.process(), &to(dying.pid)));
         }
@@ -125,7 +145,10 @@ async fn every_monitor_raced_against_death_fires_exactly_once() {
         match next(&mut native).await {
             Message::Down { tag, reason, .. } => {
                 assert!(expected.remove(&tag), "a monitor fired twice");
-                assert!(matches!(reason, ExitReason::NoProc | ExitReason::Error(_)), "{reason:?}");
+                assert!(
+                    matches!(reason, ExitReason::NoProc | ExitReason::Error(_)),
+                    "{reason:?}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -142,11 +165,26 @@ async fn exit_signals_follow_links_and_can_be_trapped() {
     runtime.link(native.process(), second.pid);
     runtime.signal(first.pid, Signal::Info("stop".into()));
     let reason = ExitReason::Error("stopped".into());
-    assert_eq!(next(&mut native).await, Message::Exit { from: second.pid, reason });
+    assert_eq!(
+        next(&mut native).await,
+        Message::Exit {
+            from: second.pid,
+            reason
+        }
+    );
     // Linking to the dead gives the exit signal at once.
     runtime.link(native.process(), first.pid);
     let exit = next(&mut native).await;
-    assert!(matches!(exit, Message::Exit { reason: ExitReason::NoProc, .. }), "{exit:?}");
+    assert!(
+        matches!(
+            exit,
+            Message::Exit {
+                reason: ExitReason::NoProc,
+                ..
+            }
+        ),
+        "{exit:?}"
+    );
     // `normal` passes by those who do not trap; `kill` stops even those who do.
     let third = echo(&runtime);
     third.actor().set_trap_exit(true);
@@ -155,7 +193,11 @@ async fn exit_signals_follow_links_and_can_be_trapped() {
     let still = native.call(&to(third.pid), "x".into(), PATIENCE).await;
     assert_eq!(still, Ok("x".into()));
     runtime.exit(native.process(), third.pid, ExitReason::Kill);
-    let down = Message::Down { tag: monitor, pid: third.pid, reason: ExitReason::Killed };
+    let down = Message::Down {
+        tag: monitor,
+        pid: third.pid,
+        reason: ExitReason::Killed,
+    };
     assert_eq!(next(&mut native).await, down);
     runtime.stop();
 }
@@ -173,7 +215,11 @@ async fn turns_that_never_end_hold_up_nobody_and_can_be_killed() {
     for spinner in spinners {
         let monitor = runtime.monitor(native.process(), &to(spinner.pid));
         runtime.exit(native.process(), spinner.pid, ExitReason::Kill);
-        let down = Message::Down { tag: monitor, pid: spinner.pid, reason: ExitReason::Killed };
+        let down = Message::Down {
+            tag: monitor,
+            pid: spinner.pid,
+            reason: ExitReason::Killed,
+        };
         assert_eq!(next(&mut native).await, down);
     }
     runtime.stop();
@@ -194,7 +240,11 @@ async fn a_mailbox_over_its_limit_ends_its_actor() {
         runtime.signal(stuck.pid, Signal::Info("x".into()));
     }
     let limit = ExitReason::Limit("mailbox: more than 10 messages".into());
-    let down = Message::Down { tag: monitor, pid: stuck.pid, reason: limit };
+    let down = Message::Down {
+        tag: monitor,
+        pid: stuck.pid,
+        reason: limit,
+    };
     assert_eq!(next(&mut native).await, down);
     runtime.stop();
 }
@@ -229,7 +279,10 @@ async fn a_fast_sender_is_suspended_until_there_is_room() {
     });
     assert_eq!(next(&mut native).await, Message::Info("all".into()));
     let most = most.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(most <= 2 * MAILBOX_HIGH_MESSAGES + 1, "{most} messages waited at once");
+    assert!(
+        most <= 2 * MAILBOX_HIGH_MESSAGES + 1,
+        "{most} messages waited at once"
+    );
     runtime.stop();
 }
 
@@ -257,7 +310,11 @@ async fn whoever_awaits_init_hears_of_its_end() {
     let mut native = Native::spawn(&runtime, "parent").unwrap();
     let mut start = |step: fn(u32) -> Step| {
         let tag = runtime.make_ref();
-        let options = SpawnOptions { link: true, await_init: true, ..Default::default() };
+        let options = SpawnOptions {
+            link: true,
+            await_init: true,
+            ..Default::default()
+        };
         let request = SpawnRequest {
             label: "child".into(),
             parent: Some((native.pid(), tag)),
@@ -265,7 +322,13 @@ async fn whoever_awaits_init_hears_of_its_end() {
             mailbox_limit: None,
         };
         let process = runtime.spawn(request).unwrap();
-        runtime.expect_spawned(native.process(), tag, runtime.node(), Some(process.pid), &options);
+        runtime.expect_spawned(
+            native.process(),
+            tag,
+            runtime.node(),
+            Some(process.pid),
+            &options,
+        );
         let mut turns = 0;
         let program = move |_: &Runtime, _: &Arc<Process>| {
             turns += 1;
@@ -275,19 +338,39 @@ async fn whoever_awaits_init_hears_of_its_end() {
         (process, tag)
     };
     // Says `starting` first and is done at its second turn, which a message brings.
-    let (process, tag) = start(|turn| if turn == 1 { Step::Starting } else { Step::Wait });
+    let (process, tag) = start(|turn| {
+        if turn == 1 {
+            Step::Starting
+        } else {
+            Step::Wait
+        }
+    });
     runtime.signal(process.pid, Signal::Info("go on".into()));
-    let (failing, failed) =
-        start(|_| Step::Stop(ExitReason::Error("no".into())));
+    let (failing, failed) = start(|_| Step::Stop(ExitReason::Error("no".into())));
     let mut heard = vec![next(&mut native).await, next(&mut native).await];
     heard.sort_by_key(|message| message.answers());
     let error = SpawnError::InitFailed(ExitReason::Error("no".into()));
-    assert_eq!(heard[0], Message::Spawned { tag, result: Ok(process.pid) });
-    assert_eq!(heard[1], Message::Spawned { tag: failed, result: Err(error) });
+    assert_eq!(
+        heard[0],
+        Message::Spawned {
+            tag,
+            result: Ok(process.pid)
+        }
+    );
+    assert_eq!(
+        heard[1],
+        Message::Spawned {
+            tag: failed,
+            result: Err(error)
+        }
+    );
     assert!(runtime.get(failing.pid).is_none());
     // The link holds now: the child's end is heard.
     runtime.exit(native.process(), process.pid, ExitReason::Kill);
-    let exit = Message::Exit { from: process.pid, reason: ExitReason::Killed };
+    let exit = Message::Exit {
+        from: process.pid,
+        reason: ExitReason::Killed,
+    };
     assert_eq!(next(&mut native).await, exit);
     runtime.stop();
 }

@@ -47,7 +47,10 @@ impl Timers {
         if let Some(tag) = tag {
             queue.by_ref.insert(tag.serial, key);
         }
-        let first = queue.due.first_key_value().is_none_or(|(first, _)| key < *first);
+        let first = queue
+            .due
+            .first_key_value()
+            .is_none_or(|(first, _)| key < *first);
         queue.due.insert(key, action);
         if first {
             self.changed.notify_one();
@@ -96,7 +99,9 @@ impl Timers {
                     }
                 }
             }
-            let Some(runtime) = runtime.upgrade() else { return };
+            let Some(runtime) = runtime.upgrade() else {
+                return;
+            };
             fired.into_iter().for_each(|action| fire(&runtime, action));
         }
     }

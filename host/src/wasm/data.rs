@@ -12,10 +12,10 @@ use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use super::DEFAULT_MEMORY_LIMIT_BYTES;
 use super::keyvalue::{KeyvalueCtx, KeyvalueView};
 use super::services::Services;
 use super::version::{Flavour, Version};
-use super::DEFAULT_MEMORY_LIMIT_BYTES;
 use crate::process::{Process, Runtime, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -54,14 +54,20 @@ impl ActorData {
         version: Arc<Version>,
         keyvalue_store: KeyvalueStore,
     ) -> Self {
-        let memory_bytes = version.grants().memory_limit_bytes.unwrap_or(DEFAULT_MEMORY_LIMIT_BYTES);
+        let memory_bytes = version
+            .grants()
+            .memory_limit_bytes
+            .unwrap_or(DEFAULT_MEMORY_LIMIT_BYTES);
         Self {
             process,
             runtime,
             services,
             version,
             budget: TURN_BUDGET_MESSAGES,
-            limits: Limits { memory_bytes, refused: None },
+            limits: Limits {
+                memory_bytes,
+                refused: None,
+            },
             wasi: None,
             keyvalue_store,
         }
@@ -93,7 +99,10 @@ impl ActorData {
     /// `wasi:keyvalue` for this actor.
     pub(super) fn keyvalue(&mut self) -> KeyvalueView<'_> {
         let wasi = self.wasi();
-        KeyvalueView { ctx: &mut wasi.keyvalue, table: &mut wasi.table }
+        KeyvalueView {
+            ctx: &mut wasi.keyvalue,
+            table: &mut wasi.table,
+        }
     }
 
     fn wasi(&mut self) -> &mut Wasi {
@@ -121,14 +130,21 @@ impl ActorData {
 impl WasiView for ActorData {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = self.wasi();
-        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
+        WasiCtxView {
+            ctx: &mut wasi.ctx,
+            table: &mut wasi.table,
+        }
     }
 }
 
 impl WasiHttpView for ActorData {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let wasi = self.wasi();
-        WasiHttpCtxView { hooks: &mut wasi.hooks, table: &mut wasi.table, ctx: &mut wasi.http }
+        WasiHttpCtxView {
+            hooks: &mut wasi.hooks,
+            table: &mut wasi.table,
+            ctx: &mut wasi.http,
+        }
     }
 }
 
@@ -143,13 +159,19 @@ impl WasiHttpHooks for NoOutgoingHttp {
         _: hyper::Request<WasiBody>,
         _: Option<RequestOptions>,
         _: Sending,
-    ) -> Box<dyn Future<Output = Result<(hyper::Response<WasiBody>, Sending), HttpError>> + Send> {
+    ) -> Box<dyn Future<Output = Result<(hyper::Response<WasiBody>, Sending), HttpError>> + Send>
+    {
         Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
     }
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= self.memory_bytes;
         if !fits {
             self.refused = Some(format!(
@@ -202,7 +224,8 @@ impl tokio::io::AsyncWrite for Output {
         _: &mut std::task::Context<'_>,
         bytes: &[u8],
     ) -> std::task::Poll<std::io::Result<usize>> {
-        self.services.print(self.process.pid, &self.version, bytes, self.error);
+        self.services
+            .print(self.process.pid, &self.version, bytes, self.error);
         std::task::Poll::Ready(Ok(bytes.len()))
     }
     fn poll_flush(
@@ -226,7 +249,8 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.services.print(self.process.pid, &self.version, &bytes, self.error);
+        self.services
+            .print(self.process.pid, &self.version, &bytes, self.error);
         Ok(())
     }
     fn flush(&mut self) -> StreamResult<()> {

@@ -95,7 +95,11 @@ impl Engine {
         wasmtime_wasi::p2::add_to_linker_async(&mut full)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut full)?;
         keyvalue::add_to_linker(&mut full, ActorData::keyvalue)?;
-        Ok(Self { engine, plain, full })
+        Ok(Self {
+            engine,
+            plain,
+            full,
+        })
     }
 
     /// wasmtime's own handle.
@@ -122,7 +126,9 @@ impl Engine {
 /// Instances that fit into the mappings that the kernel grants one process.
 fn instance_limit() -> u32 {
     let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
-    let mappings = setting.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_MAX_MAP_COUNT);
+    let mappings = setting
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT_MAX_MAP_COUNT);
     let instances = mappings.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_INSTANCE;
     instances.clamp(100, MAX_INSTANCES)
 }

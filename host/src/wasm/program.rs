@@ -84,17 +84,36 @@ impl WasmProgram {
         args: Vec<u8>,
     ) -> Self {
         slot.actor_began();
-        let home = Home { process, runtime, services, keyvalue };
-        Self { home, slot, seen: 0, upgrade_waits: false, phase: Phase::Fresh(args) }
+        let home = Home {
+            process,
+            runtime,
+            services,
+            keyvalue,
+        };
+        Self {
+            home,
+            slot,
+            seen: 0,
+            upgrade_waits: false,
+            phase: Phase::Fresh(args),
+        }
     }
 
-    fn wait(&mut self, mut future: Pin<Box<dyn Future<Output = Done> + Send>>, waker: &Waker) -> Poll<Step> {
+    fn wait(
+        &mut self,
+        mut future: Pin<Box<dyn Future<Output = Done> + Send>>,
+        waker: &Waker,
+    ) -> Poll<Step> {
         match future.as_mut().poll(&mut Context::from_waker(waker)) {
             Poll::Pending => {
                 self.phase = Phase::Waiting(future);
                 Poll::Pending
             }
-            Poll::Ready(Done { instance, result, upgraded }) => {
+            Poll::Ready(Done {
+                instance,
+                result,
+                upgraded,
+            }) => {
                 self.phase = instance.map_or(Phase::Over, Phase::Ready);
                 match upgraded {
                     Some(Upgrade::Done) => self.upgrade_waits = false,
@@ -115,10 +134,16 @@ impl Program for WasmProgram {
                 let (home, version) = (self.home.clone(), self.slot.current());
                 let first = async move {
                     match Instance::start(&home, version, wit::Start::Fresh(args)).await {
-                        Ok((instance, step)) => {
-                            Done { instance: Some(instance), result: Ok(step), upgraded: None }
-                        }
-                        Err(reason) => Done { instance: None, result: Err(reason), upgraded: None },
+                        Ok((instance, step)) => Done {
+                            instance: Some(instance),
+                            result: Ok(step),
+                            upgraded: None,
+                        },
+                        Err(reason) => Done {
+                            instance: None,
+                            result: Err(reason),
+                            upgraded: None,
+                        },
                     }
                 };
                 self.wait(Box::pin(first), waker)
@@ -136,7 +161,11 @@ impl Program for WasmProgram {
             Phase::Ready(mut instance) => {
                 let turn = async move {
                     let result = instance.turn_on_fiber().await;
-                    Done { instance: Some(instance), result, upgraded: None }
+                    Done {
+                        instance: Some(instance),
+                        result,
+                        upgraded: None,
+                    }
                 };
                 self.wait(Box::pin(turn), waker)
             }
@@ -167,13 +196,21 @@ impl Instance {
         version: Arc<Version>,
         start: wit::Start,
     ) -> Result<(Box<Self>, Step), ExitReason> {
-        let Home { process, runtime, services, keyvalue } = home.clone();
+        let Home {
+            process,
+            runtime,
+            services,
+            keyvalue,
+        } = home.clone();
         let plain = version.flavour() == Flavour::Plain;
         let engine = version.pre().engine().clone();
         let data = ActorData::new(process, runtime, services, version.clone(), keyvalue);
         let mut store = data.into_store(&engine);
         let exports = version.exports().ok_or_else(|| {
-            ExitReason::Error(format!("module {} answers HTTP requests, it is no actor", version.name()))
+            ExitReason::Error(format!(
+                "module {} answers HTTP requests, it is no actor",
+                version.name()
+            ))
         })?;
         let begun = async {
             let instance = if plain {
@@ -181,10 +218,11 @@ impl Instance {
             } else {
                 version.pre().instantiate_async(&mut store).await?
             };
-            let init = instance.get_typed_func::<(wit::Start,), (Result<wit::Outcome, wit::ExitReason>,)>(
-                &mut store,
-                exports.init,
-            )?;
+            let init = instance
+                .get_typed_func::<(wit::Start,), (Result<wit::Outcome, wit::ExitReason>,)>(
+                    &mut store,
+                    exports.init,
+                )?;
             let turn = instance.get_typed_func(&mut store, exports.turn)?;
             let save = instance.get_typed_func(&mut store, exports.save)?;
             let (outcome,) = if plain {
@@ -195,7 +233,9 @@ impl Instance {
             wasmtime::Result::Ok((turn, save, outcome))
         };
         match begun.await {
-            Ok((turn, save, Ok(outcome))) => Ok((Box::new(Self { store, turn, save }), outcome.into())),
+            Ok((turn, save, Ok(outcome))) => {
+                Ok((Box::new(Self { store, turn, save }), outcome.into()))
+            }
             Ok((_, _, Err(reason))) => Err(reason.into()),
             Err(error) => Err(reason_of(&error, store.data_mut())),
         }
@@ -232,7 +272,9 @@ impl Instance {
             Flavour::Plain => self.save.call(&mut self.store, ()),
             _ => self.save.call_async(&mut self.store, ()).await,
         };
-        saved.map(|(saved,)| saved).map_err(|error| reason_of(&error, self.store.data_mut()))
+        saved
+            .map(|(saved,)| saved)
+            .map_err(|error| reason_of(&error, self.store.data_mut()))
     }
 
     async fn any_turn(&mut self) -> Result<Step, ExitReason> {
@@ -249,43 +291,89 @@ async fn upgrade_then_turn(home: Home, mut old: Box<Instance>, version: Arc<Vers
     let (from, to) = (old.store.data().version.digest(), version.digest());
     if from == to {
         let result = old.any_turn().await;
-        return Done { instance: Some(old), result, upgraded: Some(Upgrade::Done) };
+        return Done {
+            instance: Some(old),
+            result,
+            upgraded: Some(Upgrade::Done),
+        };
     }
     let saved = match old.save().await {
         Ok(Ok(saved)) => saved,
         Ok(Err(wit::SaveError::Busy)) => {
             let result = old.any_turn().await;
-            return Done { instance: Some(old), result, upgraded: Some(Upgrade::Busy) };
+            return Done {
+                instance: Some(old),
+                result,
+                upgraded: Some(Upgrade::Busy),
+            };
         }
         Ok(Err(wit::SaveError::Refused(why))) => {
-            report(&home, from, to, Err(format!("the running version cannot be saved: {why}")));
+            report(
+                &home,
+                from,
+                to,
+                Err(format!("the running version cannot be saved: {why}")),
+            );
             let result = old.any_turn().await;
-            return Done { instance: Some(old), result, upgraded: Some(Upgrade::Done) };
+            return Done {
+                instance: Some(old),
+                result,
+                upgraded: Some(Upgrade::Done),
+            };
         }
-        Err(reason) => return Done { instance: None, result: Err(reason), upgraded: None },
+        Err(reason) => {
+            return Done {
+                instance: None,
+                result: Err(reason),
+                upgraded: None,
+            };
+        }
     };
     match Instance::start(&home, version, wit::Start::Restored(saved)).await {
         Ok((mut new, Step::Wait | Step::Starting)) => {
             report(&home, from, to, Ok(()));
             drop(old);
             let result = new.any_turn().await;
-            Done { instance: Some(new), result, upgraded: Some(Upgrade::Done) }
+            Done {
+                instance: Some(new),
+                result,
+                upgraded: Some(Upgrade::Done),
+            }
         }
         Ok((new, step)) => {
             report(&home, from, to, Ok(()));
-            Done { instance: Some(new), result: Ok(step), upgraded: Some(Upgrade::Done) }
+            Done {
+                instance: Some(new),
+                result: Ok(step),
+                upgraded: Some(Upgrade::Done),
+            }
         }
         Err(reason) => {
-            report(&home, from, to, Err(format!("the new version refused the state: {reason}")));
+            report(
+                &home,
+                from,
+                to,
+                Err(format!("the new version refused the state: {reason}")),
+            );
             let result = old.any_turn().await;
-            Done { instance: Some(old), result, upgraded: Some(Upgrade::Done) }
+            Done {
+                instance: Some(old),
+                result,
+                upgraded: Some(Upgrade::Done),
+            }
         }
     }
 }
 
 fn report(home: &Home, from: Digest, to: Digest, result: Result<(), String>) {
     let (actor, module) = (home.process.pid, home.process.label().to_owned());
-    home.services.upgraded(UpgradeReport { actor, module, from, to, result });
+    home.services.upgraded(UpgradeReport {
+        actor,
+        module,
+        from,
+        to,
+        result,
+    });
 }
 
 /// Why wasm stopped, as an exit reason.
@@ -317,7 +405,10 @@ pub fn trap_reason(error: &wasmtime::Error) -> ExitReason {
         text = format!("{text}\n{backtrace}");
     }
     if text.len() > MAX_TRAP_TEXT_BYTES {
-        let cut = (0..=MAX_TRAP_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let cut = (0..=MAX_TRAP_TEXT_BYTES)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
         text.truncate(cut);
     }
     ExitReason::Trap(text)

@@ -9,25 +9,37 @@ use crate::process::{Message, Step};
 
 impl From<protocol::Pid> for wit::Pid {
     fn from(pid: protocol::Pid) -> Self {
-        Self { node: pid.node.0, serial: pid.serial }
+        Self {
+            node: pid.node.0,
+            serial: pid.serial,
+        }
     }
 }
 
 impl From<wit::Pid> for protocol::Pid {
     fn from(pid: wit::Pid) -> Self {
-        Self { node: Incarnation(pid.node), serial: pid.serial }
+        Self {
+            node: Incarnation(pid.node),
+            serial: pid.serial,
+        }
     }
 }
 
 impl From<protocol::Ref> for wit::Ref {
     fn from(tag: protocol::Ref) -> Self {
-        Self { node: tag.node.0, serial: tag.serial }
+        Self {
+            node: tag.node.0,
+            serial: tag.serial,
+        }
     }
 }
 
 impl From<wit::Ref> for protocol::Ref {
     fn from(tag: wit::Ref) -> Self {
-        Self { node: Incarnation(tag.node), serial: tag.serial }
+        Self {
+            node: Incarnation(tag.node),
+            serial: tag.serial,
+        }
     }
 }
 
@@ -114,7 +126,11 @@ impl From<protocol::NodeEvent> for wit::NodeEvent {
             NodeKind::Visible => wit::NodeKind::Visible,
             NodeKind::Hidden => wit::NodeKind::Hidden,
         };
-        Self { node: event.node.to_string(), kind, reason: event.reason }
+        Self {
+            node: event.node.to_string(),
+            kind,
+            reason: event.reason,
+        }
     }
 }
 
@@ -141,9 +157,13 @@ impl From<Message> for wit::Message {
         match message {
             Message::Info(body) => Self::Info(body.into()),
             Message::Cast(body) => Self::Cast(body.into()),
-            Message::Request { from, tag, body } => {
-                Self::Request((wit::ReplyTo { pid: from.into(), tag: tag.into() }, body.into()))
-            }
+            Message::Request { from, tag, body } => Self::Request((
+                wit::ReplyTo {
+                    pid: from.into(),
+                    tag: tag.into(),
+                },
+                body.into(),
+            )),
             Message::Response { tag, result } => Self::Response((tag.into(), call(result))),
             Message::Down { tag, pid, reason } => {
                 Self::Down((tag.into(), pid.into(), reason.into()))

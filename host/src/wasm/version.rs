@@ -71,10 +71,12 @@ impl Version {
     ) -> Result<Self, LinkError> {
         let kind = component.component_type();
         let mut imports = kind.imports(engine.inner());
-        let waits = imports.any(|(name, _)| name.starts_with("wasi:") || name.starts_with(BLOCKING));
+        let waits =
+            imports.any(|(name, _)| name.starts_with("wasi:") || name.starts_with(BLOCKING));
         let mut exports = kind.exports(engine.inner());
         let is_http = exports.any(|(name, item)| {
-            name.starts_with(INCOMING_HANDLER) && matches!(item.ty, ComponentItem::ComponentInstance(_))
+            name.starts_with(INCOMING_HANDLER)
+                && matches!(item.ty, ComponentItem::ComponentInstance(_))
         });
         let lifecycle = lifecycle(component);
         let flavour = match (&lifecycle, is_http) {
@@ -83,7 +85,11 @@ impl Version {
             (None, true) => Flavour::Http,
             (None, false) => return Err(LinkError::NoActor),
         };
-        let linker = if flavour == Flavour::Plain { engine.plain() } else { engine.full() };
+        let linker = if flavour == Flavour::Plain {
+            engine.plain()
+        } else {
+            engine.full()
+        };
         let pre = linker
             .instantiate_pre(component)
             .map_err(|error| LinkError::Import(format!("{error:#}")))?;
@@ -94,7 +100,15 @@ impl Version {
             ),
             Flavour::Plain | Flavour::Waiting => None,
         };
-        Ok(Self { name: name.into(), digest, flavour, grants, pre, exports: lifecycle, http })
+        Ok(Self {
+            name: name.into(),
+            digest,
+            flavour,
+            grants,
+            pre,
+            exports: lifecycle,
+            http,
+        })
     }
 
     /// Its module's name.
@@ -134,8 +148,16 @@ impl Version {
 
 fn lifecycle(component: &Component) -> Option<Exports> {
     let (_, instance) = component.get_export(None, LIFECYCLE)?;
-    let find = |name| component.get_export(Some(&instance), name).map(|(_, index)| index);
-    Some(Exports { init: find("init")?, turn: find("turn")?, save: find("save")? })
+    let find = |name| {
+        component
+            .get_export(Some(&instance), name)
+            .map(|(_, index)| index)
+    };
+    Some(Exports {
+        init: find("init")?,
+        turn: find("turn")?,
+        save: find("save")?,
+    })
 }
 
 /// How the move of one actor to a new version went.

@@ -24,7 +24,10 @@ struct Waiting {
 
 impl Waiting {
     fn of(data: &ActorData) -> Self {
-        Self { runtime: data.runtime.clone(), process: data.process.clone() }
+        Self {
+            runtime: data.runtime.clone(),
+            process: data.process.clone(),
+        }
     }
 
     /// Waits until `look` finds something, or until then.
@@ -62,8 +65,12 @@ impl Host for ActorData {
         timeout_ms: Option<u32>,
     ) -> wasmtime::Result<Result<Vec<u8>, CallError>> {
         let at = deadline(timeout_ms);
-        let tag = self.runtime.request(&self.process, &destination(to), Bytes::from(body), None);
-        let answer = Waiting::of(self).until(at, |runtime, process| runtime.next_answering(process, tag)).await;
+        let tag = self
+            .runtime
+            .request(&self.process, &destination(to), Bytes::from(body), None);
+        let answer = Waiting::of(self)
+            .until(at, |runtime, process| runtime.next_answering(process, tag))
+            .await;
         Ok(match answer {
             Some(HostMessage::Response { result, .. }) => result.map(Vec::from).map_err(Into::into),
             _ => {
@@ -79,14 +86,22 @@ impl Host for ActorData {
         Ok(message.map(Into::into))
     }
 
-    async fn receive_ref(&mut self, tag: Ref, timeout_ms: Option<u32>) -> wasmtime::Result<Option<Message>> {
+    async fn receive_ref(
+        &mut self,
+        tag: Ref,
+        timeout_ms: Option<u32>,
+    ) -> wasmtime::Result<Option<Message>> {
         let (at, tag) = (deadline(timeout_ms), tag.into());
-        let message = Waiting::of(self).until(at, |runtime, process| runtime.next_answering(process, tag)).await;
+        let message = Waiting::of(self)
+            .until(at, |runtime, process| runtime.next_answering(process, tag))
+            .await;
         Ok(message.map(Into::into))
     }
 
     async fn sleep(&mut self, ms: u32) -> wasmtime::Result<()> {
-        let _: Option<()> = Waiting::of(self).until(deadline(Some(ms)), |_, _| None).await;
+        let _: Option<()> = Waiting::of(self)
+            .until(deadline(Some(ms)), |_, _| None)
+            .await;
         Ok(())
     }
 }

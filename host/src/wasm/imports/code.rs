@@ -10,7 +10,11 @@ impl Host for ActorData {
 
     fn modules(&mut self) -> wasmtime::Result<Vec<ModuleInfo>> {
         let modules = self.services.modules();
-        let info = |m: crate::wasm::ModuleInfo| ModuleInfo { name: m.name, digest: m.digest, actors: m.actors };
+        let info = |m: crate::wasm::ModuleInfo| ModuleInfo {
+            name: m.name,
+            digest: m.digest,
+            actors: m.actors,
+        };
         Ok(modules.into_iter().map(info).collect())
     }
 }

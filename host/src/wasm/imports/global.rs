@@ -6,7 +6,10 @@ use crate::wasm::data::ActorData;
 
 impl Host for ActorData {
     fn register(&mut self, name: String, actor: Pid) -> wasmtime::Result<Ref> {
-        Ok(self.services.global_register(&self.process, &name, actor.into()).into())
+        Ok(self
+            .services
+            .global_register(&self.process, &name, actor.into())
+            .into())
     }
 
     fn unregister(&mut self, name: String) -> wasmtime::Result<bool> {

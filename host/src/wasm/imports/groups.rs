@@ -15,10 +15,20 @@ impl Host for ActorData {
     }
 
     fn members(&mut self, group: String) -> wasmtime::Result<Vec<Pid>> {
-        Ok(self.services.members(&group, false).into_iter().map(Into::into).collect())
+        Ok(self
+            .services
+            .members(&group, false)
+            .into_iter()
+            .map(Into::into)
+            .collect())
     }
 
     fn local_members(&mut self, group: String) -> wasmtime::Result<Vec<Pid>> {
-        Ok(self.services.members(&group, true).into_iter().map(Into::into).collect())
+        Ok(self
+            .services
+            .members(&group, true)
+            .into_iter()
+            .map(Into::into)
+            .collect())
     }
 }

@@ -16,7 +16,8 @@ impl Host for ActorData {
         if body.len() > MAX_BODY_BYTES {
             return Ok(Err(()));
         }
-        self.runtime.send_from(&self.process, to.into(), Signal::Info(Bytes::from(body)));
+        self.runtime
+            .send_from(&self.process, to.into(), Signal::Info(Bytes::from(body)));
         Ok(Ok(()))
     }
 
@@ -24,7 +25,11 @@ impl Host for ActorData {
         if body.len() > MAX_BODY_BYTES {
             return Ok(Err(()));
         }
-        self.runtime.send_to(&self.process, &destination(to), Signal::Info(Bytes::from(body)));
+        self.runtime.send_to(
+            &self.process,
+            &destination(to),
+            Signal::Info(Bytes::from(body)),
+        );
         Ok(Ok(()))
     }
 
@@ -32,7 +37,11 @@ impl Host for ActorData {
         if body.len() > MAX_BODY_BYTES {
             return Ok(Err(()));
         }
-        self.runtime.send_to(&self.process, &destination(to), Signal::Cast(Bytes::from(body)));
+        self.runtime.send_to(
+            &self.process,
+            &destination(to),
+            Signal::Cast(Bytes::from(body)),
+        );
         Ok(Ok(()))
     }
 
@@ -43,7 +52,9 @@ impl Host for ActorData {
         timeout_ms: Option<u32>,
     ) -> wasmtime::Result<Ref> {
         let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::from(ms)));
-        let tag = self.runtime.request(&self.process, &destination(to), Bytes::from(body), timeout);
+        let tag = self
+            .runtime
+            .request(&self.process, &destination(to), Bytes::from(body), timeout);
         Ok(tag.into())
     }
 
@@ -56,7 +67,12 @@ impl Host for ActorData {
         if body.len() > MAX_BODY_BYTES {
             return Ok(Err(()));
         }
-        self.runtime.reply(&self.process, to.pid.into(), to.tag.into(), Bytes::from(body));
+        self.runtime.reply(
+            &self.process,
+            to.pid.into(),
+            to.tag.into(),
+            Bytes::from(body),
+        );
         Ok(Ok(()))
     }
 

@@ -2,8 +2,12 @@
 
 use wasm_node_protocol::SpawnOptions;
 
-use crate::wasm::bindings::wasm_node::actor::process::{Host, SpawnFlags, SpawnOptions as WitOptions};
-use crate::wasm::bindings::wasm_node::actor::types::{Destination, ExitReason, Pid, Ref, SpawnError};
+use crate::wasm::bindings::wasm_node::actor::process::{
+    Host, SpawnFlags, SpawnOptions as WitOptions,
+};
+use crate::wasm::bindings::wasm_node::actor::types::{
+    Destination, ExitReason, Pid, Ref, SpawnError,
+};
 use crate::wasm::data::ActorData;
 use crate::wasm::values::destination;
 
@@ -27,8 +31,12 @@ impl Host for ActorData {
         args: Vec<u8>,
         with: WitOptions,
     ) -> wasmtime::Result<Result<(Pid, Ref), SpawnError>> {
-        let spawned = self.services.spawn(&self.process, &module, args, options(with));
-        Ok(spawned.map(|(pid, tag)| (pid.into(), tag.into())).map_err(Into::into))
+        let spawned = self
+            .services
+            .spawn(&self.process, &module, args, options(with));
+        Ok(spawned
+            .map(|(pid, tag)| (pid.into(), tag.into()))
+            .map_err(Into::into))
     }
 
     fn spawn_on(
@@ -38,7 +46,10 @@ impl Host for ActorData {
         args: Vec<u8>,
         with: WitOptions,
     ) -> wasmtime::Result<Ref> {
-        Ok(self.services.spawn_on(&self.process, &node, &module, args, options(with)).into())
+        Ok(self
+            .services
+            .spawn_on(&self.process, &node, &module, args, options(with))
+            .into())
     }
 
     fn link(&mut self, to: Pid) -> wasmtime::Result<()> {
@@ -52,7 +63,10 @@ impl Host for ActorData {
     }
 
     fn monitor(&mut self, target: Destination) -> wasmtime::Result<Ref> {
-        Ok(self.runtime.monitor(&self.process, &destination(target)).into())
+        Ok(self
+            .runtime
+            .monitor(&self.process, &destination(target))
+            .into())
     }
 
     fn demonitor(&mut self, monitor: Ref) -> wasmtime::Result<()> {
@@ -61,7 +75,8 @@ impl Host for ActorData {
     }
 
     fn exit(&mut self, target: Pid, reason: ExitReason) -> wasmtime::Result<()> {
-        self.runtime.exit(&self.process, target.into(), reason.into());
+        self.runtime
+            .exit(&self.process, target.into(), reason.into());
         Ok(())
     }
 

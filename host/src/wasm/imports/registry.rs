@@ -5,8 +5,15 @@ use crate::wasm::bindings::wasm_node::actor::types::{Pid, RegisterError};
 use crate::wasm::data::ActorData;
 
 impl Host for ActorData {
-    fn register(&mut self, name: String, actor: Pid) -> wasmtime::Result<Result<(), RegisterError>> {
-        Ok(self.runtime.register(&name, actor.into()).map_err(Into::into))
+    fn register(
+        &mut self,
+        name: String,
+        actor: Pid,
+    ) -> wasmtime::Result<Result<(), RegisterError>> {
+        Ok(self
+            .runtime
+            .register(&name, actor.into())
+            .map_err(Into::into))
     }
 
     fn unregister(&mut self, name: String) -> wasmtime::Result<bool> {
@@ -18,6 +25,11 @@ impl Host for ActorData {
     }
 
     fn registered(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.runtime.registered().into_iter().map(|(name, _)| name).collect())
+        Ok(self
+            .runtime
+            .registered()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect())
     }
 }

@@ -21,7 +21,10 @@ impl Host for ActorData {
     fn send_after(&mut self, after_ms: u32, to: Pid, body: Vec<u8>) -> wasmtime::Result<Ref> {
         let after = Duration::from_millis(u64::from(after_ms));
         let message = Some((to.into(), Bytes::from(body)));
-        Ok(self.runtime.start_timer(&self.process, after, message).into())
+        Ok(self
+            .runtime
+            .start_timer(&self.process, after, message)
+            .into())
     }
 
     fn cancel(&mut self, timer: Ref) -> wasmtime::Result<bool> {
@@ -34,7 +37,9 @@ impl Host for ActorData {
     }
 
     fn wall_clock(&mut self) -> wasmtime::Result<u64> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
