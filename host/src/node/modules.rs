@@ -122,7 +122,7 @@ impl Modules {
             }
         }
         Ok(match self.inner.versions.lock().load(name, digest) {
-            Change::Unchanged { .. } => Loaded::Same,
+            Change::Unchanged => Loaded::Same,
             _ => Loaded::New(digest),
         })
     }

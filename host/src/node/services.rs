@@ -454,7 +454,7 @@ impl Host for Inner {
             NodeRequest::Control(bytes) => {
                 self.runtime.io().spawn(async move {
                     let reply = this.control(&bytes).await;
-                    answer.send(NodeReply::Control(reply.into()));
+                    answer.send(NodeReply::Control(reply));
                 });
             }
         }

@@ -11,7 +11,7 @@ use wasm_node_protocol::{
     CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
 };
 
-use super::process::Incoming;
+use super::handle::Incoming;
 use super::registry::MAX_NAME_BYTES;
 use super::{MAX_TIMERS_PER_ACTOR, Step};
 

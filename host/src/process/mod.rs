@@ -10,8 +10,8 @@
 
 mod actor;
 mod future;
+mod handle;
 mod native;
-mod process;
 mod registry;
 mod runtime;
 mod scheduler;
@@ -22,8 +22,8 @@ mod timers;
 
 pub use actor::{Actor, Message};
 pub use future::FutureProgram;
+pub use handle::{Process, ProcessInfo};
 pub use native::Native;
-pub use process::{Process, ProcessInfo};
 pub use runtime::{Network, NoNetwork, Runtime, Sent, SpawnRequest};
 pub use scheduler::EPOCH_TICK;
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use wasm_node_protocol::{CallError, Destination, ExitReason, Pid, SpawnError, SpawnOptions};
 
 use super::actor::Message;
-use super::process::Process;
+use super::handle::Process;
 use super::runtime::{Runtime, SpawnRequest};
 use super::{Program, Step};
 

@@ -12,7 +12,7 @@ use wasm_node_protocol::{
 };
 
 use super::actor::{Actor, Message, Starter};
-use super::process::{Process, ProcessInfo, Pushed};
+use super::handle::{Process, ProcessInfo, Pushed};
 use super::registry::Registry;
 use super::scheduler::Scheduler;
 use super::table::Table;

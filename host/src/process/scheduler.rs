@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use wasm_node_protocol::ExitReason;
 
-use super::process::Process;
+use super::handle::Process;
 use super::runtime::Runtime;
 
 /// How often the watchdog looks, and how long one engine epoch is.

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::OnceLock;
 
 use super::MAX_PROCESSES;
-use super::process::Process;
+use super::handle::Process;
 
 const CHUNK_SLOTS: usize = 4096;
 const CHUNKS: usize = MAX_PROCESSES.div_ceil(CHUNK_SLOTS);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use wasm_node_protocol::{Pid, Ref, Signal};
 
-use super::process::Process;
+use super::handle::Process;
 use super::runtime::Runtime;
 
 /// What happens when a timer fires.
