@@ -9,6 +9,7 @@
 mod body;
 mod component;
 mod connection;
+mod instances;
 mod stall;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,10 @@ pub use self::{
     body::RequestBody,
     component::{Reply, call_component},
     connection::text_response,
+    instances::{
+        EndInstance, InstanceSource, Instances, MAX_IDLE_INSTANCES, MAX_REQUESTS_PER_INSTANCE,
+        Worker,
+    },
 };
 
 /// Connections at once; further clients wait in the operating system's queue.
