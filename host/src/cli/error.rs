@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use wasm_node_protocol::{CallError, NodeName, SpawnError};
 
 use crate::app::ManifestError;
+use crate::bench::BenchError;
 use crate::build::BuildError;
 use crate::control::{Address, ControlCodecError};
 use crate::dist::epmd::EpmdError;
@@ -29,6 +30,8 @@ pub(super) enum CliError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Epmd(#[from] EpmdError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// A node of ours did not start.
     #[error("{name} did not start: {error}")]
     Node { name: NodeName, error: NodeError },

@@ -5,6 +5,7 @@
 //! running node nothing but the control API, which other tools may use too; only `start` and
 //! `up` know how a node is put together.
 
+mod bench;
 mod build;
 mod call;
 mod client;
@@ -58,6 +59,7 @@ enum Command {
     Exit(exit::Args),
     Connect(connect::Args),
     Stop(stop::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -89,6 +91,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Exit(args) => exit::run(args, log),
         Command::Connect(args) => connect::run(args, log),
         Command::Stop(args) => stop::run(args, log),
+        Command::Bench(args) => bench::run(args, log),
     }
 }
 

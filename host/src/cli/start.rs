@@ -24,14 +24,10 @@ const IO_THREADS: usize = 2;
 
 /// Start a node in the foreground
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("its name").required(true).args(["name", "sname"]))]
 pub(super) struct Args {
     /// Its short name, as in node1 or node1@localhost
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "name",
-        conflicts_with = "name"
-    )]
+    #[arg(long, value_name = "NAME")]
     sname: Option<String>,
     /// Its long name, as in node1@127.0.0.1
     #[arg(long, value_name = "NAME")]
@@ -97,13 +93,20 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     log::start(name.as_str(), log, "info")?;
     let json = args.json;
     let config = args.config(&name)?;
+    block_on_node(serve(config, name, json))
+}
+
+/// Runs to its end on a runtime fit for a node.
+pub(super) fn block_on_node<T>(
+    future: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("io")
         .enable_all()
         .build()
         .map_err(|error| CliError::System("start the asynchronous runtime", error))?;
-    let result = runtime.block_on(serve(config, name, json));
+    let result = runtime.block_on(future);
     // Whatever still blocks (a compile, a fetch) is not worth waiting for.
     runtime.shutdown_background();
     result
