@@ -11,6 +11,7 @@ use wasm_node_protocol::{CallError, Destination, NodeName, Pid, SpawnError};
 
 use crate::node::{Node, NodeConfig, NodeError};
 use crate::process::Native;
+use crate::wasm::max_actors;
 
 /// How often each figure but the last is measured, as on the Erlang side.
 const ROUNDS: u32 = 3;
@@ -156,31 +157,26 @@ impl Bench {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Idle actors: as many as the machine's limits allow, up to the Erlang side's number.
+    /// Idle actors: as many as the node takes, up to the Erlang side's number.
     async fn idle(&mut self) -> Result<(), BenchError> {
-        let mut actors = IDLE_ACTORS;
-        loop {
-            let before = private_bytes();
-            match self.ask(&format!("idle {actors}")).await {
-                Ok(ns) => {
-                    let grown = private_bytes().saturating_sub(before);
-                    say(
-                        "idle_actor",
-                        grown as f64 / actors as f64 / 1024.0,
-                        "KiB/actor",
-                    );
-                    say("idle_spawn", ns / actors as f64, "ns/actor");
-                    self.tell("idle_stop").await?;
-                    return Ok(());
-                }
-                Err(error) if actors > 1_000 => {
-                    eprintln!("{actors} idle actors do not fit ({error}); trying half");
-                    self.tell("idle_stop").await?;
-                    actors /= 2;
-                }
-                Err(error) => return Err(error),
-            }
+        let room = max_actors().saturating_sub(self.node.runtime().count()) as u64;
+        let actors = IDLE_ACTORS.min(room);
+        if actors < IDLE_ACTORS {
+            eprintln!(
+                "idle_actor: {actors} actors instead of {IDLE_ACTORS}, what vm.max_map_count allows"
+            );
         }
+        let before = private_bytes();
+        let ns = self.ask(&format!("idle {actors}")).await?;
+        let grown = private_bytes().saturating_sub(before);
+        say(
+            "idle_actor",
+            grown as f64 / actors as f64 / 1024.0,
+            "KiB/actor",
+        );
+        say("idle_spawn", ns / actors as f64, "ns/actor");
+        self.tell("idle_stop").await?;
+        Ok(())
     }
 }
 

@@ -14,7 +14,6 @@ mod services;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ use crate::dist::{ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
 use crate::process::Runtime;
 use crate::store::{Store, StoreError};
-use crate::wasm::Engine;
+use crate::wasm::{Engine, max_actors};
 use modules::{Loaded, ModuleError, Modules};
 use output::Output;
 
@@ -118,11 +117,11 @@ struct Inner {
     registering: Mutex<HashMap<Ref, Pid>>,
     /// One at a time fetches a digest.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    /// Components that came from other nodes.
-    shipped: AtomicU64,
     /// Where HTTP is served.
     http: Mutex<Vec<SocketAddr>>,
     kind: NodeKind,
+    /// Beyond so many processes a spawn is refused.
+    max_actors: usize,
     stopping: watch::Sender<bool>,
     started: Instant,
 }
@@ -156,9 +155,9 @@ impl Node {
             node_watchers: Mutex::default(),
             registering: Mutex::default(),
             fetching: Mutex::default(),
-            shipped: AtomicU64::new(0),
             http: Mutex::default(),
             kind: config.dist.kind,
+            max_actors: max_actors(),
             stopping: watch::Sender::new(false),
             started: Instant::now(),
         });

@@ -48,6 +48,7 @@ pub(super) enum Loaded {
 struct Job {
     name: String,
     digest: Digest,
+    /// `None` for code that came from another node and is kept already.
     bytes: Option<Bytes>,
     done: oneshot::Sender<Result<Arc<Version>, ModuleError>>,
 }
@@ -222,6 +223,7 @@ impl Inner {
         digest: Digest,
         bytes: Option<&[u8]>,
     ) -> Result<Version, ModuleError> {
+        let shipped = bytes.is_none();
         let stored;
         let bytes = match bytes {
             Some(bytes) => {
@@ -236,7 +238,12 @@ impl Inner {
         let component = self
             .cache
             .load_or_compile(self.engine.inner(), digest, bytes)?;
-        let grants = self.policy.read().get(name).cloned().unwrap_or_default();
+        // What came from elsewhere may send messages, whatever its name: rights go with this
+        // node's own files.
+        let grants = match shipped {
+            true => Grants::default(),
+            false => self.policy.read().get(name).cloned().unwrap_or_default(),
+        };
         Ok(Version::link(
             &self.engine,
             &component,

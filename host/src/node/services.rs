@@ -2,7 +2,6 @@
 //! runtime, the modules and the distribution.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
@@ -41,6 +40,9 @@ impl Inner {
                 "module {} answers HTTP requests: give it to an HTTP listener, it is no actor",
                 slot.name()
             )));
+        }
+        if self.runtime.count() >= self.max_actors {
+            return Err(SpawnError::TooManyActors);
         }
         let label = slot.name().to_owned();
         let mailbox_limit = version.grants().mailbox_limit;
@@ -158,22 +160,29 @@ impl Inner {
     ) -> Result<Arc<ModuleSlot>, ModuleError> {
         let fetching = self.fetching.lock().entry(digest).or_default().clone();
         let _one = fetching.lock().await;
+        let found = self.obtain_alone(from, module, digest).await;
+        self.fetching.lock().remove(&digest);
+        found
+    }
+
+    async fn obtain_alone(
+        &self,
+        from: Incarnation,
+        module: &str,
+        digest: Digest,
+    ) -> Result<Arc<ModuleSlot>, ModuleError> {
         let found = self.modules.exactly(module, digest).await;
         if !matches!(found, Err(ModuleError::Missing(_))) {
             return found;
         }
         tracing::info!(module, %digest, "fetching code");
-        let reply = self
-            .dist()
-            .request(from, NodeRequest::FetchCode { digest }, FETCH_TIMEOUT)
-            .await;
-        if let Ok(NodeReply::Code(Some(bytes))) = reply {
+        let request = NodeRequest::FetchCode { digest };
+        if let Ok(NodeReply::Code(Some(bytes))) =
+            self.dist().request(from, request, FETCH_TIMEOUT).await
+        {
             self.modules.keep(digest, &bytes)?;
-            self.shipped.fetch_add(1, Ordering::Relaxed);
         }
-        let found = self.modules.exactly(module, digest).await;
-        self.fetching.lock().remove(&digest);
-        found
+        self.modules.exactly(module, digest).await
     }
 }
 

@@ -215,21 +215,6 @@ impl Runtime {
         process.notify();
     }
 
-    /// The code of a spawned process could not be had: it ends.
-    pub fn fail(self: &Arc<Self>, process: &Arc<Process>, error: SpawnError) {
-        let starter = process.actor().starter.take();
-        if let Some(Starter { parent, tag }) = starter {
-            self.signal(
-                parent,
-                Signal::Spawned {
-                    tag,
-                    result: Err(error.clone()),
-                },
-            );
-        }
-        self.finish(process, &ExitReason::Error(error.to_string()));
-    }
-
     /// The process with that pid, if it lives on this node.
     pub fn get(&self, pid: Pid) -> Option<Arc<Process>> {
         if pid.node == self.node {

@@ -123,6 +123,13 @@ impl Engine {
     }
 }
 
+/// Actors that a node takes: as many as there are instances, less some for moves to new
+/// versions, in which an actor has two for a moment.
+pub fn max_actors() -> usize {
+    let instances = instance_limit() as usize;
+    instances - instances / 20
+}
+
 /// Instances that fit into the mappings that the kernel grants one process.
 fn instance_limit() -> u32 {
     let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();

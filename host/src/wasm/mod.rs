@@ -18,7 +18,7 @@ mod values;
 mod version;
 
 pub use data::ActorData;
-pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine};
+pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine, max_actors};
 pub use program::{WasmProgram, http_store, trap_reason};
 pub use services::{Grants, ModuleInfo, NodeSet, Services};
 pub use version::{Flavour, LinkError, ModuleSlot, UpgradeReport, Version};
