@@ -212,7 +212,8 @@ impl ModuleSlot {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    /// Changes with the current version.
+    pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
