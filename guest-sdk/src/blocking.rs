@@ -4,9 +4,9 @@
 use std::borrow::Borrow;
 use std::time::Duration;
 
-use crate::bindings::wasm_node::actor::blocking;
+use crate::bindings::wasm_node::actor::{blocking, mailbox};
 use crate::time::millis;
-use crate::{CallError, Destination, GenServer, Message, Ref, ServerRef};
+use crate::{CallError, Destination, GenServer, Message, MultiReplies, Ref, ServerRef};
 
 /// Asks with bytes and waits.
 pub fn request(
@@ -26,6 +26,43 @@ pub fn call<S: GenServer>(
     let body = S::encode_call(request.borrow());
     let reply = blocking::call(server.destination(), &body, Some(millis(timeout)))?;
     crate::server_ref::decode_reply::<S>(reply)
+}
+
+/// As [`crate::multi_call`]: asks the server with this name on each of these nodes, all at the
+/// same time, and waits for all answers or for the time-out.
+pub fn multi_call<S: GenServer>(
+    nodes: impl IntoIterator<Item = impl Into<String>>,
+    name: &str,
+    request: impl Borrow<S::Call>,
+    timeout: Duration,
+) -> MultiReplies<S::Reply> {
+    let body = S::encode_call(request.borrow());
+    let limit = Some(millis(timeout));
+    let asked: Vec<(String, Ref)> = nodes
+        .into_iter()
+        .map(|node| {
+            let node = node.into();
+            let to = ServerRef::<S>::remote(name, &node).destination().clone();
+            (node, mailbox::request(&to, &body, limit))
+        })
+        .collect();
+    let mut result = MultiReplies {
+        replies: Vec::new(),
+        failed: Vec::new(),
+    };
+    for (node, tag) in asked {
+        // The host answers each request once, with `timeout` at the latest.
+        let answer = match blocking::receive_ref(tag, None) {
+            Some(Message::Response((_, Ok(reply)))) => crate::server_ref::decode_reply::<S>(reply),
+            Some(Message::Response((_, Err(error)))) => Err(error),
+            _ => Err(CallError::Timeout),
+        };
+        match answer {
+            Ok(reply) => result.replies.push((node, reply)),
+            Err(error) => result.failed.push((node, error)),
+        }
+    }
+    result
 }
 
 /// Waits for the next message; none after the time-out.
