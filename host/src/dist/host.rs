@@ -6,6 +6,7 @@ use wasm_node_protocol::codec::{NodeReply, NodeRequest, WireMessage};
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, Target};
 
+use super::Dist;
 use super::link::Link;
 
 /// What the node does for the network. Implemented by the composition root, and by tests.
@@ -13,8 +14,11 @@ use super::link::Link;
 /// All of it is called on the distribution's own threads, must return quickly and never
 /// wait. `deliver` and `request` of one peer are called in the order sent, after its
 /// `node_up` and before its `node_down`. The other calls come one after another. It is
-/// allowed to call [`super::Dist`] back.
+/// allowed to call [`Dist`] back.
 pub trait Host: Send + Sync + 'static {
+    /// The distribution is about to start: the first call of all, before any peer can reach
+    /// this node. The place to keep the handle for the other calls to use.
+    fn started(&self, _dist: &Dist) {}
     /// A signal came for an actor or a name of this node. One for nobody is dropped, or
     /// answered as the signal demands.
     fn deliver(&self, from: Incarnation, to: Target, signal: Signal) -> Delivered;
@@ -26,7 +30,7 @@ pub trait Host: Send + Sync + 'static {
     /// A node is down, once for each `node_up`. Links and monitors across get `noconnection`.
     /// Record them before you send them: what is not recorded by now was never sent.
     fn node_down(&self, node: Incarnation, event: NodeEvent);
-    /// The answer to [`super::Dist::register`], exactly once.
+    /// The answer to [`Dist::register`], exactly once.
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>);
     /// An actor of this node lost a global name to another holder.
     fn name_conflict(&self, loser: Pid, name: String, holder: Pid);

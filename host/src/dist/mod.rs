@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod cookie;
+mod dial;
 pub mod epmd;
 pub mod host;
 mod kernel;
@@ -144,17 +145,20 @@ impl Dist {
             listener = Some(bound);
         }
         let kernel = Kernel::new(config, host, address.clone());
+        let running = Arc::new(Mutex::new(running));
+        let dist = Self {
+            kernel: kernel.clone(),
+            running: running.clone(),
+            address,
+        };
+        kernel.host.started(&dist);
+        let mut running = running.lock();
         running.tasks.push(tokio::spawn(kernel.clone().run()));
         if let Some(listener) = listener {
-            running
-                .tasks
-                .push(tokio::spawn(listen(kernel.clone(), listener)));
+            running.tasks.push(tokio::spawn(listen(kernel, listener)));
         }
-        Ok(Self {
-            kernel,
-            running: Arc::new(Mutex::new(running)),
-            address,
-        })
+        drop(running);
+        Ok(dist)
     }
 
     /// Leaves the cluster: gives up the name, tells all peers, closes all links (what waits
