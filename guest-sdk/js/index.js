@@ -128,6 +128,9 @@ const show = (value) => {
 
 // Runs a handler's result to its end: a generator step by step, anything else at once.
 function finish(result, done) {
+  if (result instanceof Promise) {
+    throw new TypeError("a handler returned a promise, which never settles here: use function* and yield");
+  }
   if (typeof result?.next !== "function") {
     done(result);
     return;
