@@ -28,31 +28,6 @@ use wasmtime_wasi_http::{
 
 use super::{HandlerError, RequestBody};
 
-/// Prepares a call of the component with one request, in a store of its own.
-///
-/// Gives the guest's whole run, to be polled where guests run, and the response that it will
-/// give on the way. The run goes on after the response until the guest has written the body
-/// and returns; it fails with the guest's trap. Dropping it ends the guest; dropping only the
-/// [`Reply`], or the response's body, makes the guest's next write fail.
-pub fn call_component<T>(
-    store: Store<T>,
-    pre: ProxyPre<T>,
-    request: Request<RequestBody>,
-) -> Result<
-    (
-        impl Future<Output = wasmtime::Result<()>> + Send + use<T>,
-        Reply,
-    ),
-    HandlerError,
->
-where
-    T: WasiHttpView + Send + 'static,
-{
-    let (call, reply) = Call::new(request);
-    let run = async move { Instance::start(store, &pre).await?.serve(call).await };
-    Ok((run, reply))
-}
-
 /// A component's instance, which answers one request after another.
 pub(super) struct Instance<T: 'static> {
     store: Store<T>,
@@ -147,7 +122,7 @@ impl CallState {
 }
 
 /// The response that a guest will give. Resolves when the guest gives its head, or ends.
-pub struct Reply {
+pub(super) struct Reply {
     receiver: oneshot::Receiver<Result<Response<WasiBody>, ErrorCode>>,
     state: CallState,
 }

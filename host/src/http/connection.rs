@@ -145,8 +145,14 @@ async fn serve(
 
 impl Server {
     async fn respond(&self, mut request: Request<Incoming>) -> Response<WasiBody> {
-        if let Err(refusal) = self.check(&mut request) {
+        if let Some(refusal) = self.refusal(&request) {
             return refusal;
+        }
+        if !has_host(&request)
+            && let Ok(host) = HeaderValue::try_from(self.local_addr.to_string())
+        {
+            // HTTP/1.0 knows no Host, but components are promised an authority.
+            request.headers_mut().insert(header::HOST, host);
         }
         let method = request.method().clone();
         let uri = request.uri().clone();
@@ -176,43 +182,33 @@ impl Server {
         }
     }
 
-    /// Refuses what no handler needs to see.
-    fn check(&self, request: &mut Request<Incoming>) -> Result<(), Response<WasiBody>> {
+    /// The answer to what no handler needs to see.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Response<WasiBody>> {
         let limits = &self.limits;
         let line = request_line_bytes(request.method(), request.uri());
         if line > limits.max_request_line_bytes {
-            return Err(text_response(
+            let limit = limits.max_request_line_bytes;
+            return Some(text_response(
                 StatusCode::URI_TOO_LONG,
-                format!(
-                    "the request line has {line} bytes, the limit is {}\n",
-                    limits.max_request_line_bytes
-                ),
+                format!("the request line has {line} bytes, the limit is {limit}\n"),
             ));
         }
         let head = line + header_bytes(request.headers());
         if head > limits.max_head_bytes {
-            return Err(text_response(
+            let limit = limits.max_head_bytes;
+            return Some(text_response(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                format!(
-                    "the request's head has {head} bytes, the limit is {}\n",
-                    limits.max_head_bytes
-                ),
+                format!("the request's head has {head} bytes, the limit is {limit}\n"),
             ));
         }
         if request.body().size_hint().lower() > limits.max_body_bytes {
-            return Err(self.body_refusal(StatusCode::PAYLOAD_TOO_LARGE));
+            return Some(self.body_refusal(StatusCode::PAYLOAD_TOO_LARGE));
         }
-        if !request.headers().contains_key(header::HOST) && request.uri().authority().is_none() {
-            if request.version() >= Version::HTTP_11 {
-                let text = "the Host header is missing\n";
-                return Err(text_response(StatusCode::BAD_REQUEST, text));
-            }
-            // HTTP/1.0 knows no Host, but components are promised an authority.
-            if let Ok(host) = HeaderValue::try_from(self.local_addr.to_string()) {
-                request.headers_mut().insert(header::HOST, host);
-            }
+        if !has_host(request) && request.version() >= Version::HTTP_11 {
+            let text = "the Host header is missing\n";
+            return Some(text_response(StatusCode::BAD_REQUEST, text));
         }
-        Ok(())
+        None
     }
 
     fn body_refusal(&self, status: StatusCode) -> Response<WasiBody> {
@@ -235,6 +231,10 @@ impl Server {
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     }
+}
+
+fn has_host(request: &Request<Incoming>) -> bool {
+    request.headers().contains_key(header::HOST) || request.uri().authority().is_some()
 }
 
 fn request_line_bytes(method: &Method, uri: &Uri) -> usize {

@@ -84,9 +84,9 @@ impl<S: InstanceSource> Instances<S> {
                 break;
             };
             match seat.send(call) {
-                Ok(()) => return Ok(seat),
+                None => return Ok(seat),
                 // It has ended while it waited: killed, most likely.
-                Err(unsent) => call = unsent,
+                Some(unsent) => call = unsent,
             }
         }
         let (sender, receiver) = mpsc::channel(1);
@@ -101,9 +101,10 @@ impl<S: InstanceSource> Instances<S> {
         };
         let end = self.source.start(worker)?;
         let _ = seat.end.set(end);
-        seat.send(call)
-            .map_err(|_| HandlerError::Guest("its instance ended at once".into()))?;
-        Ok(seat)
+        match seat.send(call) {
+            None => Ok(seat),
+            Some(_) => Err(HandlerError::Guest("its instance ended at once".into())),
+        }
     }
 }
 
@@ -156,14 +157,14 @@ impl Shelf {
 }
 
 impl Seat {
-    fn send(self: &Arc<Self>, call: Call) -> Result<(), Call> {
+    /// Gives the call back if the instance has ended.
+    fn send(self: &Arc<Self>, call: Call) -> Option<Call> {
         let work = Work {
             call,
             seat: self.clone(),
         };
-        self.work
-            .try_send(work)
-            .map_err(|unsent| unsent.into_inner().call)
+        let unsent = self.work.try_send(work).err()?;
+        Some(unsent.into_inner().call)
     }
 }
 

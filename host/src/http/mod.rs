@@ -3,8 +3,8 @@
 //! Owns the listening socket, the connections, and the limits on what a client may send and
 //! how slowly. A request that keeps to them reaches the handler; any other is answered here,
 //! as is one whose handler fails. It does not decide who answers a request, and knows no
-//! application. [`call_component`] is the way into a `wasi:http` component; where the guest
-//! runs is the caller's choice.
+//! application. [`Instances`] is the handler that calls a `wasi:http` component; where the guest
+//! runs is its [`InstanceSource`]'s choice.
 
 mod body;
 mod component;
@@ -22,7 +22,6 @@ use wasmtime_wasi_http::WasiBody;
 
 pub use self::{
     body::RequestBody,
-    component::{Reply, call_component},
     connection::text_response,
     instances::{
         EndInstance, InstanceSource, Instances, MAX_IDLE_INSTANCES, MAX_REQUESTS_PER_INSTANCE,
