@@ -33,7 +33,7 @@ pub const TICK_MS: u32 = 250;
 /// Records that come together before a commit starts at once.
 pub const MAX_BATCH_RECORDS: usize = 512;
 /// Loads that wait until this worker has caught up. One more fails at once.
-pub const MAX_HELD_LOADS: usize = 100_000;
+pub const MAX_HELD_LOADS: usize = 20_000;
 /// Stores that wait until this worker may begin them. One more fails at once.
 pub const MAX_HELD_STORES: usize = 10_000;
 /// One node's failures are logged once in so long, in milliseconds.

@@ -233,7 +233,7 @@ impl World<Caller<PeerReply>> for Host {
                 let answer = match answer.await {
                     Ok(body) => decode(&body).map_err(PeerError::Failed),
                     Err(CallError::Noproc) => Err(PeerError::Absent),
-                    Err(error) => Err(PeerError::Failed(format!("{error:?}"))),
+                    Err(error) => Err(PeerError::Failed(why(error))),
                 };
                 if let Some(Open { machine, host }) = open.borrow_mut().as_mut() {
                     machine.answered(host, ticket, answer);
@@ -248,6 +248,14 @@ impl World<Caller<PeerReply>> for Host {
 
     fn report(&mut self, words: &str) {
         wasm_node_sdk::eprintln!("{}: {words}", self.name);
+    }
+}
+
+fn why(error: CallError) -> String {
+    match error {
+        CallError::Timeout => "no answer in time".into(),
+        CallError::Noconnection => "the connection to it is down".into(),
+        other => format!("its worker ended ({other:?})"),
     }
 }
 
