@@ -16,7 +16,7 @@ use crate::dist::{DistConfig, Listen};
 use crate::node::{Contact, Node, NodeConfig};
 
 /// Where data goes unless told otherwise: a folder for each node or app in here.
-pub(super) const DATA_ROOT: &str = ".wasm-node";
+const DATA_ROOT: &str = ".wasm-node";
 /// How long a node may take to stop; after that the process ends all the same.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Threads for sockets, ticks and timers; actors have threads of their own.
@@ -187,9 +187,10 @@ impl Args {
                 ));
             }
         };
-        let data_dir = self
-            .data_dir
-            .unwrap_or_else(|| Path::new(DATA_ROOT).join(name.as_str()));
+        let data_dir = match self.data_dir {
+            Some(folder) => folder,
+            None => default_data(name.as_str())?,
+        };
         let mut app = self.app.as_deref().map(Manifest::load).transpose()?;
         let mut module_dirs = self.modules;
         if let Some(manifest) = &mut app {
@@ -227,6 +228,24 @@ impl Args {
             workers: self.workers.map(usize::from),
         })
     }
+}
+
+/// The folder for a node's or an app's data in the current one, in a place that git ignores.
+pub(super) fn default_data(name: &str) -> Result<PathBuf, CliError> {
+    let root = Path::new(DATA_ROOT);
+    let failed = |path: PathBuf| {
+        move |source| CliError::Io {
+            doing: "create",
+            path,
+            source,
+        }
+    };
+    std::fs::create_dir_all(root).map_err(failed(root.into()))?;
+    let ignore = root.join(".gitignore");
+    if !ignore.exists() {
+        std::fs::write(&ignore, "*\n").map_err(failed(ignore))?;
+    }
+    Ok(root.join(name))
 }
 
 /// A name with a host: this machine's loopback unless one is given.

@@ -19,7 +19,7 @@ use wasm_node_protocol::{NodeKind, NodeName};
 use super::client::{ANSWER_TIMEOUT, Client, block_on};
 use super::error::CliError;
 use super::options::{Trust, epmd_mode};
-use super::start::{DATA_ROOT, Ready, Signals};
+use super::start::{Ready, Signals, default_data};
 use super::{log, output};
 use crate::app::Manifest;
 use crate::control::{ControlReply, ControlRequest};
@@ -69,7 +69,7 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
     let cookie = args.trust.cookie()?;
     let data = match &args.data_dir {
         Some(folder) => folder.clone(),
-        None => Path::new(DATA_ROOT).join(&manifest.name),
+        None => default_data(&manifest.name)?,
     };
     let data = std::path::absolute(&data).map_err(|source| CliError::Io {
         doing: "find",
@@ -297,6 +297,21 @@ impl Plan<'_> {
         }
     }
 
+    /// A command that asks this node, with the options that it needs.
+    fn ask_command(&self, node: &Ready) -> String {
+        let mut command = format!("wasm-node ps {}", node.name);
+        if let (true, Some(address)) = (self.args.no_epmd, &node.listen) {
+            command += &format!(" --address {address}");
+        }
+        if let Some(file) = &self.args.trust.cookie_file {
+            command += &format!(" --cookie-file {}", quoted(file));
+        }
+        if self.args.trust.plaintext {
+            command += " --plaintext";
+        }
+        command
+    }
+
     fn announce(&self, all: &[Ready]) {
         if self.args.json {
             let nodes: Vec<_> = all
@@ -327,13 +342,24 @@ impl Plan<'_> {
             output::line(format_args!("  curl -i {url}/"));
         }
         if let Some(node) = all.first() {
-            output::line(format_args!("  wasm-node ps {}", node.name));
+            output::line(format_args!("  {}", self.ask_command(node)));
         }
         output::line(format_args!(
             "Modules are in {}: overwrite one and it is hot-loaded.",
             self.modules.display()
         ));
         output::line("Ctrl-C stops all.");
+    }
+}
+
+/// Quoted for a shell where it needs to be.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:".contains(c);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
     }
 }
 
@@ -375,6 +401,12 @@ fn plural(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(quoted(Path::new("/a/b-c_1.txt")), "/a/b-c_1.txt");
+        assert_eq!(quoted(Path::new("/a b/it's")), "'/a b/it'\\''s'");
+    }
 
     #[test]
     fn a_port_that_is_taken_gives_way_to_any() {
