@@ -179,8 +179,10 @@ fn watch_folders(
                         send(Notice::Unwatched);
                     }
                     // Reading a file notifies too; answering that would never end.
-                    if !event.kind.is_access() {
-                        module_name(path).map(|name| send(Notice::Name(name)));
+                    if !event.kind.is_access()
+                        && let Some(name) = module_name(path)
+                    {
+                        send(Notice::Name(name));
                     }
                 }
             }
