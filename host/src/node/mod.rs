@@ -228,16 +228,15 @@ impl Inner {
     }
 
     fn dist(&self) -> &Dist {
-        // Set before the first actor or peer can ask.
+        // Set by `Host::started`, before the first actor or peer can ask.
         self.dist
             .get()
             .expect("the distribution starts before actors do")
     }
 
     async fn start_parts(self: Arc<Self>, config: NodeConfig) -> Result<Node, NodeError> {
-        let dist = Dist::start(config.dist, self.clone()).await?;
-        let _ = self.dist.set(dist);
         self.runtime.set_network(self.clone());
+        Dist::start(config.dist, self.clone()).await?;
         if let Some(manifest) = &config.app {
             app::grant(&self.modules, manifest);
         }

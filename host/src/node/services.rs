@@ -428,6 +428,10 @@ impl Network for Inner {
 }
 
 impl Host for Inner {
+    fn started(&self, dist: &dist::Dist) {
+        let _ = self.dist.set(dist.clone());
+    }
+
     fn deliver(&self, _: Incarnation, to: Target, signal: Signal) -> Delivered {
         match self.runtime.deliver(to, signal) {
             Sent::Congested => Delivered::Full,

@@ -469,6 +469,8 @@ impl Runtime {
         };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
         asker.actor().add_pending(tag, node, timeout);
+        // Here and not only after a turn: the asker may be the host's own, or wait in one.
+        self.arm(asker);
         let refuse = |error| {
             self.signal(
                 asker.pid,
@@ -751,6 +753,7 @@ impl Runtime {
             }
             Some(Poll::Pending) | None => {
                 drop(program);
+                self.arm(process);
                 process.end(false)
             }
         }
@@ -838,7 +841,11 @@ impl Runtime {
         // Ends that somebody asked for are no news; the others are what a crash report is.
         let (actor, module) = (process.pid.display(0), process.label());
         match reason {
-            ExitReason::Normal | ExitReason::Shutdown | ExitReason::Killed | ExitReason::Kill => {
+            ExitReason::Normal
+            | ExitReason::Shutdown
+            | ExitReason::Killed
+            | ExitReason::Kill
+            | ExitReason::AlreadyStarted(_) => {
                 tracing::debug!(%actor, module, %reason, "actor ended");
             }
             reason => tracing::warn!(%actor, module, %reason, "actor ended"),

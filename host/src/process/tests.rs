@@ -279,8 +279,9 @@ async fn a_fast_sender_is_suspended_until_there_is_room() {
     });
     assert_eq!(next(&mut native).await, Message::Info("all".into()));
     let most = most.load(std::sync::atomic::Ordering::Relaxed);
+    // An inbox that is full, one that was just taken in, and what was left before that.
     assert!(
-        most <= 2 * MAILBOX_HIGH_MESSAGES + 1,
+        most <= 5 * MAILBOX_HIGH_MESSAGES / 2 + 1,
         "{most} messages waited at once"
     );
     runtime.stop();
@@ -308,7 +309,7 @@ async fn timers_fire_once_in_order_and_not_when_cancelled() {
 async fn whoever_awaits_init_hears_of_its_end() {
     let runtime = runtime();
     let mut native = Native::spawn(&runtime, "parent").unwrap();
-    let mut start = |step: fn(u32) -> Step| {
+    let start = |step: fn(u32) -> Step| {
         let tag = runtime.make_ref();
         let options = SpawnOptions {
             link: true,
@@ -389,5 +390,39 @@ async fn names_are_unique_and_go_with_their_actor() {
     assert_eq!(next(&mut native).await.answers(), Some(monitor));
     assert_eq!(runtime.whereis("server"), None);
     runtime.register("server", native.pid()).unwrap();
+    runtime.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_times_out_in_the_middle_of_a_turn_too() {
+    let runtime = runtime();
+    let mut native = Native::spawn(&runtime, "watcher").unwrap();
+    let server = echo(&runtime);
+    let request = SpawnRequest {
+        label: "waiting".into(),
+        parent: None,
+        options: SpawnOptions::default(),
+        mailbox_limit: None,
+    };
+    let process = runtime.spawn(request).unwrap();
+    let (strong, me, done) = (runtime.clone(), process.clone(), native.pid());
+    let program = super::FutureProgram::new(async move {
+        let body = Bytes::from_static(b"silence");
+        let tag = strong.request(&me, &to(server.pid), body, Some(Duration::from_millis(20)));
+        let answer = std::future::poll_fn(|_| match strong.next_answering(&me, tag) {
+            Some(message) => Poll::Ready(message),
+            None => Poll::Pending,
+        });
+        let late = Message::Response {
+            tag,
+            result: Err(CallError::Timeout),
+        };
+        if answer.await == late {
+            strong.signal(done, Signal::Info("late".into()));
+        }
+        ExitReason::Normal
+    });
+    runtime.begin(&process, Box::new(program));
+    assert_eq!(next(&mut native).await, Message::Info("late".into()));
     runtime.stop();
 }
