@@ -8,3 +8,4 @@ pub mod node;
 pub mod process;
 pub mod program;
 pub mod sim;
+pub mod todo;
