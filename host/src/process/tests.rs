@@ -348,7 +348,7 @@ async fn whoever_awaits_init_hears_of_its_end() {
     });
     runtime.signal(process.pid, Signal::Info("go on".into()));
     let (failing, failed) = start(|_| Step::Stop(ExitReason::Error("no".into())));
-    let mut heard = vec![next(&mut native).await, next(&mut native).await];
+    let mut heard = [next(&mut native).await, next(&mut native).await];
     heard.sort_by_key(|message| message.answers());
     let error = SpawnError::InitFailed(ExitReason::Error("no".into()));
     assert_eq!(
