@@ -82,6 +82,7 @@ impl GenServer for Counter {
     type Cast = Option<i64>;
 
     async fn init(count: i64) -> Init<Self> {
+        wasm_node_sdk::println!("counter-rust starts at {count}");
         Init::Ok(Self { count, downs: 0 })
     }
 
@@ -134,14 +135,16 @@ impl GenServer for Counter {
     fn upgrade(saved: &[u8]) -> Result<Self, String> {
         let text = text(saved)?;
         let parts = text.split_once(' ');
-        parts
+        let counter = parts
             .and_then(|(count, downs)| {
                 Some(Self {
                     count: count.parse().ok()?,
                     downs: downs.parse().ok()?,
                 })
             })
-            .ok_or_else(|| format!("{text:?} is no saved counter"))
+            .ok_or_else(|| format!("{text:?} is no saved counter"))?;
+        wasm_node_sdk::println!("counter-rust goes on at {}", counter.count);
+        Ok(counter)
     }
 
     fn encode_args(count: &i64) -> Vec<u8> {
