@@ -235,7 +235,7 @@ impl FromStr for PrintedPid {
         match parts.next() {
             None => Ok(Self {
                 node,
-                serial: u64::from(generation) << 32 | u64::from(slot),
+                serial: Pid::serial(slot, generation),
             }),
             Some(_) => Err(()),
         }
@@ -266,7 +266,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Pid(PrintedPid { node, serial }) => {
-                write!(f, "<{node}.{}.{}>", serial & 0xffff_ffff, serial >> 32)
+                let (slot, generation) = Pid::slot_and_generation(*serial);
+                write!(f, "<{node}.{slot}.{generation}>")
             }
             Address::Name(name) => write!(f, "{name}"),
             Address::Global(name) => write!(f, "global:{name}"),
@@ -282,7 +283,7 @@ mod tests {
     fn addresses_are_read_as_they_are_printed() {
         for text in [
             "<0.42.0>",
-            "<3.7.4294967295>",
+            "<3.7.2147483647>",
             "database",
             "global:todo-bob",
         ] {
@@ -297,7 +298,7 @@ mod tests {
     fn a_printed_pid_has_the_serial_that_printed_it() {
         let pid = Pid {
             node: Incarnation(9),
-            serial: 5 << 32 | 42,
+            serial: Pid::serial(42, 5),
         };
         let printed: PrintedPid = pid.display(3).parse().unwrap();
         assert_eq!(

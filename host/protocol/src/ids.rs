@@ -8,7 +8,14 @@ use serde::{Deserialize, Serialize};
 /// The longest node name, in bytes: the limit of EPMD's and Erlang's own names.
 pub const MAX_NODE_NAME_BYTES: usize = 255;
 
-/// One run of a node: 64 random bits drawn at its start, never zero. A pid of an earlier run
+/// Bits of a pid that say the slot; above them are those of the slot's generation.
+pub const SLOT_BITS: u32 = 22;
+
+/// Bits of the generation. With the slot's they make 53: languages whose numbers are doubles
+/// (JavaScript) can then hold any part of a pid or ref.
+pub const GENERATION_BITS: u32 = 31;
+
+/// One run of a node: 53 random bits drawn at its start, never zero. A pid of an earlier run
 /// of a node of the same name therefore never reaches an actor of this one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
@@ -18,19 +25,35 @@ pub struct Incarnation(pub u64);
 pub struct Pid {
     /// The run of the node that it lives on.
     pub node: Incarnation,
-    /// Its place there: the slot in the low 32 bits, the slot's generation in the high ones.
+    /// Its place there: the slot in the low [`SLOT_BITS`], the slot's generation above.
     pub serial: u64,
 }
 
 impl Pid {
+    /// The serial of a slot's occupant. Bits beyond those there are for each are dropped.
+    pub fn serial(slot: u32, generation: u32) -> u64 {
+        let generation = u64::from(generation) & ((1 << GENERATION_BITS) - 1);
+        generation << SLOT_BITS | u64::from(slot) & ((1 << SLOT_BITS) - 1)
+    }
+
+    /// The slot and the generation of a serial: what [`Pid::serial`] made it of.
+    pub fn slot_and_generation(serial: u64) -> (u32, u32) {
+        let slot = serial & ((1 << SLOT_BITS) - 1);
+        (slot as u32, (serial >> SLOT_BITS) as u32)
+    }
+
     /// How a person reads it: `<0.slot.generation>` on its own node, `<n.slot.generation>` on
     /// another that knows its node as the `n`th.
     pub fn display(self, node_number: u32) -> String {
-        format!(
-            "<{node_number}.{}.{}>",
-            self.serial & 0xffff_ffff,
-            self.serial >> 32
-        )
+        let (slot, generation) = Self::slot_and_generation(self.serial);
+        format!("<{node_number}.{slot}.{generation}>")
+    }
+}
+
+impl Incarnation {
+    /// A run, from random bits.
+    pub fn from_random(bits: u64) -> Self {
+        Self((bits >> 11).max(1))
     }
 }
 

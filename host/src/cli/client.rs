@@ -205,7 +205,7 @@ fn own_name(target: &NodeName) -> Result<NodeName, CliError> {
 
 /// A fresh one: random, and never zero.
 pub(super) fn incarnation() -> Incarnation {
-    Incarnation(rand::random::<u64>().max(1))
+    Incarnation::from_random(rand::random())
 }
 
 /// A host without actors.

@@ -12,23 +12,31 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
+use http_body_util::BodyExt as _;
 use hyper::{
     StatusCode,
     body::{Body, Frame, Incoming, SizeHint},
 };
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, timeout},
+};
 use wasmtime_wasi_http::Error;
 
 /// A request's body as the handler reads it. Ends with an error when the client sends too
 /// much, or nothing for too long; the client then gets 413 or 408, whatever the handler
 /// answers.
 pub struct RequestBody {
-    inner: Incoming,
+    /// `None` only while it is dropped.
+    inner: Option<Incoming>,
     left_bytes: u64,
     max_bytes: u64,
     idle: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     fault: BodyFault,
+    /// Where the rest of a body is read that the handler did not want; `None` leaves it unread,
+    /// and the connection closes after the response.
+    drain: Option<Handle>,
 }
 
 /// What a body did wrong, seen from where the response is sent.
@@ -49,15 +57,21 @@ impl BodyFault {
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, max_bytes: u64, idle: Duration) -> (Self, BodyFault) {
+    pub(super) fn new(
+        inner: Incoming,
+        max_bytes: u64,
+        idle: Duration,
+        drain: Option<Handle>,
+    ) -> (Self, BodyFault) {
         let fault = BodyFault::default();
         let body = Self {
-            inner,
+            inner: Some(inner),
             left_bytes: max_bytes,
             max_bytes,
             idle,
             sleep: None,
             fault: fault.clone(),
+            drain,
         };
         (body, fault)
     }
@@ -76,7 +90,10 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) else {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(context) else {
             let idle = self.idle;
             let sleep = self
                 .sleep
@@ -106,10 +123,38 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let inner = self.inner.as_ref();
+        inner.map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// A handler that answers without reading the body, as one that refuses the request, must not
+/// cost the client its connection: within the limits, the rest is read and thrown away.
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take() else {
+            return;
+        };
+        if let Some(runtime) = &self.drain
+            && self.fault.status().is_none()
+            && !inner.is_end_stream()
+            && inner.size_hint().lower() <= self.left_bytes
+        {
+            runtime.spawn(drain(inner, self.left_bytes, self.idle));
+        }
+    }
+}
+
+async fn drain(mut body: Incoming, mut left_bytes: u64, idle: Duration) {
+    while let Ok(Some(Ok(frame))) = timeout(idle, body.frame()).await {
+        let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        let Some(left) = left_bytes.checked_sub(bytes) else {
+            return;
+        };
+        left_bytes = left;
     }
 }

@@ -15,6 +15,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
@@ -158,7 +159,10 @@ impl Server {
         let uri = request.uri().clone();
         let (parts, body) = request.into_parts();
         let limits = &self.limits;
-        let (body, fault) = RequestBody::new(body, limits.max_body_bytes, limits.body_idle_timeout);
+        // A client that waits to be told to go on may never send the body of an answered request.
+        let drain = (!parts.headers.contains_key(header::EXPECT)).then(Handle::current);
+        let (body, fault) =
+            RequestBody::new(body, limits.max_body_bytes, limits.body_idle_timeout, drain);
         let response = self.handler.handle(Request::from_parts(parts, body));
         let response = tokio::time::timeout(limits.request_timeout, response).await;
         if let Some(status) = fault.status() {

@@ -241,6 +241,22 @@ async fn what_is_over_a_limit_gets_its_own_status_and_a_text() {
 }
 
 #[tokio::test]
+async fn a_body_that_the_handler_leaves_unread_does_not_cost_the_connection() {
+    let ingress = start(HttpLimits::default(), |_: Request<RequestBody>| {
+        Box::pin(async { Ok(text_response(StatusCode::OK, "no need")) }) as ResponseFuture
+    });
+    let mut client = Client::connect(&ingress).await;
+    for _ in 0..3 {
+        let (status, head, _) = client
+            .ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n")
+            .await;
+        assert_eq!(status, 200);
+        assert!(!head.contains("connection: close"), "{head}");
+        client.send(vec![b'x'; 600_000]).await;
+    }
+}
+
+#[tokio::test]
 async fn http_1_0_without_a_host_is_served() {
     let ingress = start(HttpLimits::default(), |request: Request<RequestBody>| {
         let host = request.headers()["host"].to_str().unwrap().to_owned();

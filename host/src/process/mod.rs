@@ -54,7 +54,8 @@ pub const MAILBOX_LIMIT_BYTES: usize = 512 << 20;
 /// Timers that one actor may have running; beyond that it ends with a `limit` reason.
 pub const MAX_TIMERS_PER_ACTOR: usize = 100_000;
 
-/// Processes that a node can hold; beyond that a spawn fails with `too-many-actors`.
+/// Processes that a node can hold, fewer than pids have slots; beyond that a spawn fails with
+/// `too-many-actors`.
 pub const MAX_PROCESSES: usize = 4_000_000;
 
 /// The largest message body; sending a larger one is refused.

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use std::sync::OnceLock;
 
+use wasm_node_protocol::Pid;
+use wasm_node_protocol::ids::GENERATION_BITS;
+
 use super::MAX_PROCESSES;
 use super::handle::Process;
 
@@ -59,16 +62,17 @@ impl Table {
             }
         };
         let mut occupant = self.slot_or_make(index).occupant.write();
-        occupant.0 = occupant.0.wrapping_add(1);
-        let process = make(u64::from(occupant.0) << 32 | u64::from(index));
+        occupant.0 = occupant.0.wrapping_add(1) & ((1 << GENERATION_BITS) - 1);
+        let process = make(Pid::serial(index, occupant.0));
         occupant.1 = Some(process.clone());
         self.live.fetch_add(1, Ordering::Relaxed);
         Some(process)
     }
 
     pub(super) fn get(&self, serial: u64) -> Option<Arc<Process>> {
-        let occupant = self.slot(serial as u32)?.occupant.read();
-        if occupant.0 == (serial >> 32) as u32 {
+        let (index, generation) = Pid::slot_and_generation(serial);
+        let occupant = self.slot(index)?.occupant.read();
+        if occupant.0 == generation {
             occupant.1.clone()
         } else {
             None
@@ -77,14 +81,15 @@ impl Table {
 
     /// Takes out a process; does nothing if it is gone already.
     pub(super) fn remove(&self, serial: u64) {
-        let Some(slot) = self.slot(serial as u32) else {
+        let (index, generation) = Pid::slot_and_generation(serial);
+        let Some(slot) = self.slot(index) else {
             return;
         };
         let mut occupant = slot.occupant.write();
-        if occupant.0 == (serial >> 32) as u32 && occupant.1.take().is_some() {
+        if occupant.0 == generation && occupant.1.take().is_some() {
             drop(occupant);
             self.live.fetch_sub(1, Ordering::Relaxed);
-            self.free.lock().slots.push(serial as u32);
+            self.free.lock().slots.push(index);
         }
     }
 

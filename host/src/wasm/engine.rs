@@ -63,7 +63,7 @@ impl Engine {
         let instances = instance_limit();
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
-            .total_core_instances(instances * 4)
+            .total_core_instances(instances * 8)
             .total_memories(instances)
             .total_tables(instances * 2)
             .total_stacks(MAX_FIBERS)
