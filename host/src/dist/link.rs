@@ -469,12 +469,7 @@ fn keep_ticking(kernel: &Kernel, link: &Link) -> Option<u64> {
 async fn read(kernel: Arc<Kernel>, link: Arc<Link>, mut receiver: Receiver) -> LinkError {
     let mut rest_ms = 0;
     loop {
-        if let Err(error) = receiver.receive().await {
-            return error.into();
-        }
-        link.session
-            .lock()
-            .handle(kernel.now(), SessionInput::Received);
+        // Before the first read too: the handshake's last one may have brought more than its own.
         match link.dispatch(&kernel, receiver.frames()) {
             Ok(false) => rest_ms = 0,
             Ok(true) => {
@@ -483,6 +478,12 @@ async fn read(kernel: Arc<Kernel>, link: Arc<Link>, mut receiver: Receiver) -> L
             }
             Err(error) => return error,
         }
+        if let Err(error) = receiver.receive().await {
+            return error.into();
+        }
+        link.session
+            .lock()
+            .handle(kernel.now(), SessionInput::Received);
     }
 }
 
