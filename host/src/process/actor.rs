@@ -209,7 +209,7 @@ impl Actor {
             Signal::Exit { from, reason, link } => self.exit_signal(from, reason, link),
             Signal::Spawned { tag, result } => self.spawned(tag, result),
             Signal::Timer { tag } => {
-                self.timers = self.timers.saturating_sub(1);
+                self.timer_over();
                 self.mailbox.push_back(Message::Timer { tag });
             }
             Signal::Registered { tag, result } => {
@@ -440,8 +440,13 @@ impl Actor {
         }
     }
 
-    pub(super) fn remove_timer(&mut self, tag: Ref) {
+    /// A timer of this actor has fired elsewhere, or was cancelled.
+    pub(super) fn timer_over(&mut self) {
         self.timers = self.timers.saturating_sub(1);
+    }
+
+    /// Takes back the message of a timer that fired before it could be cancelled.
+    pub(super) fn forget_timer(&mut self, tag: Ref) {
         self.mailbox
             .retain(|m| !matches!(m, Message::Timer { tag: t } if *t == tag));
     }

@@ -671,15 +671,16 @@ impl Runtime {
         send: Option<(Pid, Bytes)>,
     ) -> Ref {
         let tag = self.make_ref();
+        process.actor().add_timer();
+        let owner = process.pid;
         let action = match send {
-            Some((to, body)) => Action::Send { to, body, tag },
-            None => {
-                process.actor().add_timer();
-                Action::Timer {
-                    owner: process.pid,
-                    tag,
-                }
-            }
+            Some((to, body)) => Action::Send {
+                owner,
+                to,
+                body,
+                tag,
+            },
+            None => Action::Timer { owner, tag },
         };
         self.timers.set(Instant::now() + after, Some(tag), action);
         tag
@@ -688,7 +689,11 @@ impl Runtime {
     /// Cancels a timer; whether it was still to fire.
     pub fn cancel_timer(&self, process: &Process, tag: Ref) -> bool {
         let cancelled = self.timers.cancel(tag);
-        process.actor().remove_timer(tag);
+        let mut actor = process.actor();
+        match cancelled {
+            true => actor.timer_over(),
+            false => actor.forget_timer(tag),
+        }
         cancelled
     }
 

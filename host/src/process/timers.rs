@@ -18,7 +18,12 @@ pub(super) enum Action {
     /// The owner's timer message.
     Timer { owner: Pid, tag: Ref },
     /// Somebody gets an `info` message.
-    Send { to: Pid, body: Bytes, tag: Ref },
+    Send {
+        owner: Pid,
+        to: Pid,
+        body: Bytes,
+        tag: Ref,
+    },
 }
 
 #[derive(Default)]
@@ -117,7 +122,12 @@ fn fire(runtime: &Arc<Runtime>, action: Action) {
         Action::Timer { owner, tag } => {
             runtime.signal(owner, Signal::Timer { tag });
         }
-        Action::Send { to, body, .. } => {
+        Action::Send {
+            owner, to, body, ..
+        } => {
+            if let Some(owner) = runtime.get(owner) {
+                owner.actor().timer_over();
+            }
             runtime.signal(to, Signal::Info(body));
         }
     }
