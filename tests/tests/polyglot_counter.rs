@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use wasm_node_tests::component::with_custom_section;
-use wasm_node_tests::node::{Node, PATIENCE, Site, component, test_actor};
+use wasm_node_tests::node::{Node, PATIENCE, Site, component, eventually, test_actor};
 
 const N1: &str = "n1@127.0.0.1";
 const LANGUAGES: [&str; 3] = ["rust", "c", "js"];
@@ -104,12 +104,12 @@ fn each_sees_the_others_end() -> Result<()> {
     site.ok(&["exit", node.name(), &watched, "--reason", "kill"])?;
     for language in LANGUAGES {
         // The `down` was sent before this call.
-        wasm_node_tests::node::eventually("the down message", || {
+        eventually("the down message", || {
             Ok(site.call(&node, language, "downs")? == "1")
         })?;
         // Watching the dead is answered at once.
         assert_eq!(site.call(&node, language, &format!("watch {id}"))?, "ok");
-        wasm_node_tests::node::eventually("the second down message", || {
+        eventually("the second down message", || {
             Ok(site.call(&node, language, "downs")? == "2")
         })?;
     }
@@ -150,7 +150,7 @@ fn each_is_called_across_nodes_by_its_global_name() -> Result<()> {
     }
     for node in &nodes {
         for language in LANGUAGES {
-            wasm_node_tests::node::eventually("the name is known everywhere", || {
+            eventually("the name is known everywhere", || {
                 let args = ["whereis", node.name(), &format!("global:{language}")];
                 Ok(site.run(args)?.status.success())
             })?;
@@ -182,7 +182,7 @@ fn each_is_called_across_nodes_by_its_global_name() -> Result<()> {
     }
     nodes[1].crash();
     for language in ["rust", "js"] {
-        wasm_node_tests::node::eventually("the down message of a dead node's actor", || {
+        eventually("the down message of a dead node's actor", || {
             Ok(site.call(&nodes[0], &format!("global:{language}"), "downs")? == "1")
         })?;
         let called = site.call(
@@ -230,7 +230,7 @@ fn state_survives_new_versions_and_new_languages() -> Result<()> {
         assert_eq!(site.call(&node, &pid, "downs")?, downs.to_string());
         site.ok(&["exit", node.name(), &watched, "--reason", "kill"])?;
         downs += 1;
-        wasm_node_tests::node::eventually("the monitor holds in the new version", || {
+        eventually("the monitor holds in the new version", || {
             Ok(site.call(&node, "it", "downs")? == downs.to_string())
         })?;
         count += 1;
