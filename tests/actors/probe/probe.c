@@ -1,10 +1,11 @@
-/* Measures from inside a node, where no command's start, handshake or key derivation is in the
- * way. Requests, and their replies:
+/* Measures and acts from inside a node, where no command's start, handshake or key derivation is in
+ * the way. Requests, and their replies:
  *
  *     calls NAME COUNT   `P50 P99 MAX`, in microseconds: calls an actor by its local name so many
  *                        times, one after the other, with the request `get`
  *     kill PID           microseconds from the exit signal `kill` to the `down` message; PID is 32
  *                        hex digits
+ *     globally NAME      `ok`: gives the actor of a local name the same name in the cluster
  *
  * One at a time. */
 #include <inttypes.h>
@@ -64,6 +65,22 @@ static void on_down(wn_ref monitor, wn_pid who, const wn_exit_reason *reason) {
   }
 }
 
+static void on_other(const wn_message *message) {
+  if (message->tag != WASM_NODE_ACTOR_TYPES_MESSAGE_REGISTERED) return;
+  if (!wn_ref_equal(message->val.registered.f0, waiting)) return;
+  wn_replyf(asker, message->val.registered.f1.is_err ? "error: not registered" : "ok");
+}
+
+static void globally(const char *name) {
+  bindings_string_t text = {(uint8_t *)name, strlen(name)};
+  wn_pid pid;
+  if (wasm_node_actor_registry_whereis(&text, &pid)) {
+    wasm_node_actor_global_register(&text, &pid, &waiting);
+  } else {
+    wn_replyf(asker, "error: nobody has that name here");
+  }
+}
+
 static void on_request(wn_reply_to from, wn_bytes body) {
   char text[512];
   wn_pid pid;
@@ -83,8 +100,10 @@ static void on_request(wn_reply_to from, wn_bytes body) {
     waiting = wn_monitor(pid);
     begun = wasm_node_actor_timer_now();
     wasm_node_actor_process_exit(&pid, &kill);
+  } else if (strncmp(text, "globally ", 9) == 0) {
+    globally(text + 9);
   } else {
-    wn_replyf(from, "error: calls NAME COUNT, or kill PID");
+    wn_replyf(from, "error: calls NAME COUNT, kill PID, or globally NAME");
   }
 }
 
@@ -92,4 +111,5 @@ const wn_actor actor = {
     .on_request = on_request,
     .on_response = on_response,
     .on_down = on_down,
+    .on_other = on_other,
 };
