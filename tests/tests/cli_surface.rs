@@ -36,7 +36,11 @@ Commands:
 
     // Each command's own help says how it is used, and what its options mean.
     let commands = [
-        ("start", "wasm-node start [OPTIONS]", "--listen-min <PORT>"),
+        (
+            "start",
+            "wasm-node start [OPTIONS] <--name <NAME>|--sname <NAME>>",
+            "--listen-min <PORT>",
+        ),
         ("up", "wasm-node up [OPTIONS] <APP>", "--nodes <N>"),
         ("build", "wasm-node build [OPTIONS] <DIR>", "--out <FILE>"),
         ("names", "wasm-node names [OPTIONS]", "--json"),
