@@ -2,17 +2,22 @@
 //! nothing stale is served, every request is answered in bounded time.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use wasm_node_tests::cluster::{Cluster, EVENT_TIMEOUT};
-use wasm_node_tests::todo::{ANSWER_WITHIN, Client, SCHEDULING, server_name, titles_of};
+use wasm_node_tests::http::Connection;
+use wasm_node_tests::todo::{
+    ANSWER_WITHIN, Client, DAY, SCHEDULING, entries_target, server_name, titles_of,
+};
 
 /// A silent node is called down within this at the default tick time.
 const DOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How soon after a node was called down a write is through.
 const WRITE_AFTER_DOWN: Duration = Duration::from_secs(1);
+/// How many further requests all writers together make before a test goes on.
+const SOME_WRITES: usize = 60;
 
 #[test]
 fn a_list_whose_node_is_killed_is_served_by_another() -> Result<()> {
@@ -58,7 +63,13 @@ fn a_frozen_node_is_called_down_while_writes_go_on_and_comes_back_by_itself() ->
         "the frozen node holds a list"
     );
 
-    let stop = AtomicBool::new(false);
+    // A reader of the node that will be frozen. It asks while the node is frozen, so that its
+    // question is the first thing that the node sees when it wakes up.
+    let mut waiting = Connection::open(cluster.http(3))?;
+    let question = entries_target("of-3", DAY);
+    assert_eq!(waiting.request("GET", &question)?.status, 200);
+
+    let (stop, writes) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (mut acknowledged, mut asked): (BTreeSet<_>, BTreeSet<_>) = Default::default();
     for list in lists {
         acknowledged.insert((list.to_string(), "before".to_string()));
@@ -67,11 +78,13 @@ fn a_frozen_node_is_called_down_while_writes_go_on_and_comes_back_by_itself() ->
         let writers: Vec<_> = (0..4)
             .map(|writer| {
                 let url = cluster.http(1 + writer % 2);
-                let stop = &stop;
-                scope.spawn(move || write_until(url, writer, &lists, stop))
+                let (stop, writes) = (&stop, &writes);
+                scope.spawn(move || write_until(url, writer, &lists, stop, writes))
             })
             .collect();
-        let result = freeze_and_see(&cluster);
+        let result = go_on(&writes)
+            .and_then(|()| freeze_and_see(&cluster))
+            .and_then(|()| go_on(&writes));
         stop.store(true, Ordering::Relaxed);
         for writer in writers {
             let written = writer.join().map_err(|_| anyhow!("a writer panicked"))??;
@@ -81,10 +94,17 @@ fn a_frozen_node_is_called_down_while_writes_go_on_and_comes_back_by_itself() ->
         result
     })?;
 
+    waiting.send(format!("GET {question} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())?;
     // It wakes up. From its first answer on it tells all that was acknowledged, or that it
     // cannot tell.
     let position = cluster.sandbox.log.position();
     cluster.thaw(3)?;
+    let answer = waiting.receive(false)?;
+    println!("the question that waited: {}", answer.status);
+    match answer.status {
+        200 => check("of-3", &titles_of(&answer)?, &acknowledged, &asked)?,
+        status => ensure!(status == 503, "{status}: {}", answer.text()),
+    }
     let mut thawed = Client::new(cluster.http(3));
     for list in lists {
         let (response, took) = thawed.try_titles(list)?;
@@ -173,6 +193,19 @@ fn freeze_and_see(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the writers have made some more requests.
+fn go_on(writes: &AtomicUsize) -> Result<()> {
+    let (from, deadline) = (
+        writes.load(Ordering::Relaxed),
+        Instant::now() + EVENT_TIMEOUT,
+    );
+    while writes.load(Ordering::Relaxed) < from + SOME_WRITES {
+        ensure!(Instant::now() < deadline, "writers do not get on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 #[derive(Default)]
 struct Written {
     /// Answered `OK`.
@@ -182,7 +215,13 @@ struct Written {
 }
 
 /// Adds to each list in turn until told to stop. Each request is answered in bounded time.
-fn write_until(url: &str, writer: usize, lists: &[&str], stop: &AtomicBool) -> Result<Written> {
+fn write_until(
+    url: &str,
+    writer: usize,
+    lists: &[&str],
+    stop: &AtomicBool,
+    writes: &AtomicUsize,
+) -> Result<Written> {
     let mut client = Client::new(url);
     let (mut written, mut longest) = (Written::default(), Duration::ZERO);
     for number in 0.. {
@@ -193,6 +232,7 @@ fn write_until(url: &str, writer: usize, lists: &[&str], stop: &AtomicBool) -> R
         let title = format!("{writer}-{number}");
         let (response, took) = client.try_add(list, &title)?;
         longest = longest.max(took);
+        writes.fetch_add(1, Ordering::Relaxed);
         ensure!(
             took <= ANSWER_WITHIN + SCHEDULING,
             "writer {writer}: an answer took {took:?}"
