@@ -221,8 +221,6 @@ fn state_survives_new_versions_and_new_languages() -> Result<()> {
     let pid = site.spawn(&node, "counter", "40", &["--local-name", "it"])?;
     let id = id_of(&site, &node, "it")?;
     assert_eq!(site.call(&node, "it", "add 1")?, "41");
-    let mut downs = 0;
-    let mut count = 41;
     // The same again in another version; then all languages, and back to the first.
     let again = with_custom_section(&counter("rust")?, b"2");
     let steps = [
@@ -231,7 +229,9 @@ fn state_survives_new_versions_and_new_languages() -> Result<()> {
         ("js", counter("js")?),
         ("rust", counter("rust")?),
     ];
-    for (language, version) in steps {
+    for (before, (language, version)) in steps.into_iter().enumerate() {
+        // Each step adds one to both.
+        let (count, downs) = (41 + before, before);
         let watched = site.spawn(&node, "rogue", "none", &["--local-name", language])?;
         let watched_id = id_of(&site, &node, language)?;
         assert_eq!(
@@ -246,12 +246,10 @@ fn state_survives_new_versions_and_new_languages() -> Result<()> {
         assert_eq!(id_of(&site, &node, "it")?, id);
         assert_eq!(site.call(&node, &pid, "downs")?, downs.to_string());
         site.ok(&["exit", node.name(), &watched, "--reason", "kill"])?;
-        downs += 1;
         eventually("the monitor holds in the new version", || {
-            Ok(site.call(&node, "it", "downs")? == downs.to_string())
+            Ok(site.call(&node, "it", "downs")? == (downs + 1).to_string())
         })?;
-        count += 1;
-        assert_eq!(site.call(&node, "it", "add 1")?, count.to_string());
+        assert_eq!(site.call(&node, "it", "add 1")?, (count + 1).to_string());
     }
     Ok(())
 }
