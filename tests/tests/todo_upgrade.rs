@@ -137,6 +137,13 @@ fn upgrade(
             "{version}: the version has not changed: {after:?}"
         );
         assert_eq!(servers(cluster)?, pids, "the servers are the same actors");
+        let moved = log.since(position).into_iter();
+        let moved = moved.filter(|line| line.contains("moved to the new version"));
+        assert_eq!(
+            moved.count(),
+            pids.iter().flatten().count(),
+            "each moved once"
+        );
         let stayed = log
             .since(position)
             .into_iter()
