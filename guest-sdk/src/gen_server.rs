@@ -359,23 +359,7 @@ impl<S> Shared<S> {
 }
 
 async fn fresh<S: GenServer>(shared: Rc<Shared<S>>, args: Vec<u8>) -> ExitReason {
-    let (global, args) = match snapshot::open_args(&args) {
-        Ok(parts) => parts,
-        Err(error) => return ExitReason::Error(format!("bad arguments: {error}")),
-    };
-    if let Some(name) = global {
-        match crate::registry::register_global(name, crate::self_pid()).await {
-            Ok(()) => {}
-            Err(RegisterError::Taken(holder)) => return ExitReason::AlreadyStarted(holder),
-            Err(error) => {
-                return ExitReason::Error(format!(
-                    "cannot register \"{name}\" globally: {}",
-                    error.describe()
-                ));
-            }
-        }
-    }
-    let args = match S::decode_args(args) {
+    let args = match S::decode_args(&args) {
         Ok(args) => args,
         Err(error) => return ExitReason::Error(format!("bad arguments: {error}")),
     };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bindings::wasm_node::actor::process as wit;
 use crate::runtime::{Answer, Kind};
+use crate::server_ref::Name;
 use crate::sys::{mailbox, process};
 use crate::time::millis;
 use crate::{CallError, Destination, ExitReason, Message, Pid, Ref, SpawnError};
@@ -17,6 +18,7 @@ pub struct SpawnOptions {
     link: bool,
     monitor: bool,
     name: Option<String>,
+    global: Option<String>,
 }
 
 impl SpawnOptions {
@@ -43,6 +45,21 @@ impl SpawnOptions {
         self
     }
 
+    /// Holds this global name before its `init` begins; if another actor does, it ends with
+    /// [`ExitReason::AlreadyStarted`](crate::ExitReason::AlreadyStarted).
+    pub fn global(mut self, name: impl Into<String>) -> Self {
+        self.global = Some(name.into());
+        self
+    }
+
+    /// With one of the two kinds of names.
+    pub fn named(self, name: Name) -> Self {
+        match name {
+            Name::Local(name) => self.name(name),
+            Name::Global(name) => self.global(name),
+        }
+    }
+
     fn to_wit(&self, await_init: bool) -> wit::SpawnOptions {
         let mut flags = wit::SpawnFlags::empty();
         flags.set(wit::SpawnFlags::LINK, self.link);
@@ -51,6 +68,7 @@ impl SpawnOptions {
         wit::SpawnOptions {
             flags,
             name: self.name.clone(),
+            global: self.global.clone(),
         }
     }
 }

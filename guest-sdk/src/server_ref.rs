@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::futures::join_all;
 use crate::process::{self, SpawnOptions};
-use crate::{CallError, Destination, ExitReason, GenServer, Monitor, Pid, SpawnError, snapshot};
+use crate::{CallError, Destination, ExitReason, GenServer, Monitor, Pid, SpawnError};
 
 /// How long [`ServerRef::call`] waits.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,7 +106,6 @@ impl<S: GenServer> ServerRef<S> {
         Starting {
             args: S::encode_args(args),
             options: SpawnOptions::new(),
-            name: None,
             node: None,
             server: PhantomData,
         }
@@ -207,7 +206,6 @@ impl std::error::Error for StartError {}
 pub struct Starting<S> {
     args: Vec<u8>,
     options: SpawnOptions,
-    name: Option<Name>,
     node: Option<String>,
     server: PhantomData<fn(S)>,
 }
@@ -231,7 +229,7 @@ impl<S: GenServer> Starting<S> {
 
     /// Gives it a name.
     pub fn name(mut self, name: Name) -> Self {
-        self.name = Some(name);
+        self.options = self.options.named(name);
         self
     }
 
@@ -244,30 +242,15 @@ impl<S: GenServer> Starting<S> {
     async fn run(self) -> Result<ServerRef<S>, StartError> {
         let Self {
             args,
-            mut options,
-            name,
+            options,
             node,
             ..
         } = self;
-        let args = named_args(name, &mut options, args);
         let started = match node {
             None => process::start(S::MODULE, &args, &options).await?,
             Some(node) => process::spawn_on(&node, S::MODULE, &args, &options, true).await?,
         };
         Ok(ServerRef::pid(started.pid))
-    }
-}
-
-/// Puts a name where it belongs: a local one into the options, a global one into the
-/// arguments, for the new server's SDK to register.
-pub fn named_args(name: Option<Name>, options: &mut SpawnOptions, args: Vec<u8>) -> Vec<u8> {
-    match name {
-        None => snapshot::seal_args(None, args),
-        Some(Name::Local(name)) => {
-            *options = std::mem::take(options).name(name);
-            snapshot::seal_args(None, args)
-        }
-        Some(Name::Global(name)) => snapshot::seal_args(Some(&name), args),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the SDK itself puts around a server's saved state and its arguments.
+//! What the SDK itself puts around a server's saved state.
 //!
 //! Mostly nothing: then the bytes are the user's own, so that other languages can read and
 //! write them. When there is something to add, it comes in front, behind a mark; user bytes
@@ -10,9 +10,6 @@ use crate::{Message, codec};
 
 /// The mark in front of saved state: then postcard of [`Front`], then the state.
 const SAVED_MARK: &[u8] = b"\0wasm-node-sdk saved 1\0";
-/// The mark in front of arguments: then a postcard string (a varint of its length, its
-/// bytes), the global name to register, empty for none; then the user's arguments.
-const GLOBAL_MARK: &[u8] = b"\0global\0";
 
 #[derive(Serialize, Deserialize, Default)]
 struct Front {
@@ -57,27 +54,6 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Snapshot<'_>, String> {
     })
 }
 
-pub(crate) fn seal_args(global: Option<&str>, args: Vec<u8>) -> Vec<u8> {
-    if global.is_none() && !args.starts_with(GLOBAL_MARK) {
-        return args;
-    }
-    [
-        GLOBAL_MARK,
-        &codec::encode(global.unwrap_or_default()),
-        &args,
-    ]
-    .concat()
-}
-
-pub(crate) fn open_args(bytes: &[u8]) -> Result<(Option<&str>, &[u8]), String> {
-    let Some(bytes) = bytes.strip_prefix(GLOBAL_MARK) else {
-        return Ok((None, bytes));
-    };
-    let (name, args): (&str, _) =
-        postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
-    Ok(((!name.is_empty()).then_some(name), args))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,18 +78,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn arguments_keep_their_name() {
-        let marked = [GLOBAL_MARK, b"x"].concat();
-        for args in [b"".to_vec(), b"5".to_vec(), marked] {
-            for name in [None, Some("todo:bob")] {
-                let sealed = seal_args(name, args.clone());
-                assert_eq!(open_args(&sealed).unwrap(), (name, args.as_slice()));
-            }
-        }
-        assert_eq!(seal_args(None, b"5".to_vec()), b"5");
-        assert!(open_args(&[GLOBAL_MARK, &[200]].concat()).is_err());
     }
 }

@@ -207,31 +207,17 @@ fn init_may_wait_ignore_or_fail() {
 }
 
 #[test]
-fn a_global_name_comes_before_init() {
-    let args = snapshot::seal_args(Some("list:bob"), encode(&8i64));
-    for (result, outcome) in [
-        (Ok(()), Outcome::Wait),
-        (
-            Err(RegisterError::Taken(ASKER.pid)),
-            Outcome::Stop(ExitReason::AlreadyStarted(ASKER.pid)),
-        ),
-    ] {
-        fake::reset();
-        let (mut server, first) = Server::init(Start::Fresh(args.clone())).unwrap();
-        assert_eq!(first, Outcome::Starting);
-        let did = fake::did();
-        let [Did::Registered(name, tag)] = &did[..] else {
-            panic!("{did:?}")
-        };
-        assert_eq!(name, "list:bob");
-        fake::deliver(Message::Registered((*tag, result)));
-        assert_eq!(server.turn(), outcome);
-    }
+fn a_name_that_is_held_is_told_apart_from_other_failures() {
     let error = SpawnError::InitFailed(ExitReason::AlreadyStarted(ASKER.pid));
     assert_eq!(
         StartError::from(error),
         StartError::AlreadyStarted(ASKER.pid)
     );
+    let error = SpawnError::InitFailed(ExitReason::Normal);
+    assert!(!matches!(
+        StartError::from(error),
+        StartError::AlreadyStarted(_)
+    ));
 }
 
 #[test]

@@ -183,7 +183,6 @@ fn each_is_called_across_nodes_by_its_global_name() -> Result<()> {
 }
 
 #[test]
-#[ignore = "a bug: a global name travels to the child inside its arguments, which only the Rust SDK understands"]
 fn a_manifest_gives_each_language_its_global_name() -> Result<()> {
     let site = Site::new()?;
     site.install(N1, "supervisor", &component("supervisor")?)?;

@@ -444,6 +444,7 @@ fn options() -> SpawnOptions {
     SpawnOptions {
         flags: SpawnFlags::empty(),
         name: None,
+        global: None,
     }
 }
 

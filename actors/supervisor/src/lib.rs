@@ -26,12 +26,10 @@ struct Host;
 impl World<Caller<Reply>> for Host {
     fn spawn(&mut self, child: &ChildSpec) -> Result<(Pid, Ref), SpawnError> {
         let mut options = SpawnOptions::new().link();
-        let args = wasm_node_sdk::server_ref::named_args(
-            child.name.clone(),
-            &mut options,
-            child.args.clone(),
-        );
-        process::begin_start(&child.module, &args, &options)
+        if let Some(name) = child.name.clone() {
+            options = options.named(name);
+        }
+        process::begin_start(&child.module, &child.args, &options)
     }
 
     fn exit(&mut self, pid: Pid, reason: ExitReason) {

@@ -59,6 +59,8 @@ pub struct SpawnOptions {
     pub await_init: bool,
     /// Registered under this name on its node from its very start.
     pub name: Option<String>,
+    /// Holds this global name before its `init` begins, or ends with `AlreadyStarted`.
+    pub global: Option<String>,
 }
 
 /// What reaches an actor. Between two actors, signals of all kinds keep their order.

@@ -26,7 +26,7 @@ use crate::app::Manifest;
 use crate::code::{ModuleEvent, WatchError, Watcher};
 use crate::dist::{ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
-use crate::process::Runtime;
+use crate::process::{Process, Program, Runtime};
 use crate::store::{Store, StoreError};
 use crate::wasm::{Engine, max_actors};
 use modules::{Loaded, ModuleError, Modules};
@@ -103,6 +103,14 @@ pub struct Node {
     _watcher: Option<Watcher>,
 }
 
+/// Who waits for the answer to a claim of a global name, if not the claimed actor itself.
+enum Registering {
+    /// Who asked on behalf of another.
+    For(Pid),
+    /// A new actor, which begins when the name is its own.
+    ToBegin(Arc<Process>, Box<dyn Program>),
+}
+
 /// What the parts of a node share.
 struct Inner {
     this: Weak<Inner>,
@@ -113,8 +121,8 @@ struct Inner {
     output: Output,
     /// Actors that get `NodeUp` and `NodeDown`.
     node_watchers: Mutex<HashSet<Pid>>,
-    /// Who asked for a global name on behalf of another actor.
-    registering: Mutex<HashMap<Ref, Pid>>,
+    /// Who waits for a global name that is not its own, or to begin.
+    registering: Mutex<HashMap<Ref, Registering>>,
     /// One at a time fetches a digest.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Where HTTP is served.

@@ -10,8 +10,8 @@ use wasm_node_protocol::{
     Signal, SpawnError, SpawnOptions, Target,
 };
 
-use super::Inner;
 use super::modules::ModuleError;
+use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
 use crate::wasm::{
@@ -46,6 +46,7 @@ impl Inner {
         }
         let label = slot.name().to_owned();
         let mailbox_limit = version.grants().mailbox_limit;
+        let global = options.global.clone();
         let process = self.runtime.spawn(SpawnRequest {
             label,
             parent,
@@ -62,8 +63,26 @@ impl Inner {
             slot,
             args,
         );
-        self.runtime.begin(&process, Box::new(program));
+        match global {
+            None => self.runtime.begin(&process, Box::new(program)),
+            Some(name) => {
+                let tag = self.runtime.make_ref();
+                let begin = Registering::ToBegin(process.clone(), Box::new(program));
+                self.registering.lock().insert(tag, begin);
+                self.claim(&process, &name, tag);
+            }
+        }
         Ok(pid)
+    }
+
+    /// Claims a global name for an actor of this node; `Host::registered` hears how it went.
+    fn claim(&self, actor: &Process, name: &str, tag: Ref) {
+        self.runtime.note_cluster_tables(actor);
+        self.dist().register(name, actor.pid, tag);
+        // If it ended just before it was noted, nobody else gives up the name.
+        if self.runtime.get(actor.pid).is_none() {
+            self.dist().actor_gone(actor.pid);
+        }
     }
 
     fn no_module(module: &str) -> SpawnError {
@@ -269,14 +288,10 @@ impl Services for Inner {
             return tag;
         };
         if asker.pid != actor {
-            self.registering.lock().insert(tag, asker.pid);
+            let asker = Registering::For(asker.pid);
+            self.registering.lock().insert(tag, asker);
         }
-        self.runtime.note_cluster_tables(&process);
-        self.dist().register(name, actor, tag);
-        // If it ended just before it was noted, nobody else gives up the name.
-        if self.runtime.get(actor).is_none() {
-            self.dist().actor_gone(actor);
-        }
+        self.claim(&process, name, tag);
         tag
     }
 
@@ -485,7 +500,20 @@ impl Host for Inner {
     }
 
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>) {
-        let asker = self.registering.lock().remove(&tag).unwrap_or(owner);
+        let waiting = self.registering.lock().remove(&tag);
+        let asker = match (waiting, &result) {
+            (None, _) => owner,
+            (Some(Registering::For(asker)), _) => asker,
+            (Some(Registering::ToBegin(process, program)), Ok(())) => {
+                return self.runtime.begin(&process, program);
+            }
+            (Some(Registering::ToBegin(process, _)), Err(RegisterError::Taken(holder))) => {
+                return process.doom(ExitReason::AlreadyStarted(*holder));
+            }
+            (Some(Registering::ToBegin(process, _)), Err(error)) => {
+                return process.doom(ExitReason::Error(format!("global name: {error}")));
+            }
+        };
         self.runtime
             .signal(asker, Signal::Registered { tag, result });
     }

@@ -123,6 +123,7 @@ fn message() -> impl Strategy<Value = WireMessage> {
             link,
             monitor: !link,
             await_init,
+            global: name.clone().filter(|_| link),
             name,
         },
     );

@@ -17,6 +17,7 @@ fn options(options: WitOptions) -> SpawnOptions {
         monitor: options.flags.contains(SpawnFlags::MONITOR),
         await_init: options.flags.contains(SpawnFlags::AWAIT_INIT),
         name: options.name,
+        global: options.global,
     }
 }
 
