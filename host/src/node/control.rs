@@ -20,16 +20,22 @@ use crate::wasm::Services;
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(130);
 
 impl Inner {
-    /// Answers a tool. Bytes that are no request are refused.
-    pub(super) async fn control(&self, request: &[u8]) -> Bytes {
+    /// Answers a tool through `send`, then does what has to wait for that. Bytes that are no
+    /// request are refused.
+    pub(super) async fn control(&self, request: &[u8], send: impl FnOnce(Bytes)) {
         let reply = match ControlRequest::decode(request) {
             Ok(request) => self.answer(request).await,
             Err(error) => ControlReply::Refused(error.to_string()),
         };
-        reply.encode().unwrap_or_else(|error| {
+        let stop = reply == ControlReply::Stopping;
+        send(reply.encode().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot encode a control reply");
             Bytes::new()
-        })
+        }));
+        if stop {
+            // Not before the answer waits in its link, which is closed in order.
+            self.stopping.send_replace(true);
+        }
     }
 
     async fn answer(&self, request: ControlRequest) -> ControlReply {
@@ -81,11 +87,7 @@ impl Inner {
                 let connected = self.dist().keep_connected(&node).await;
                 ControlReply::Connected(connected.map(|_| ()).map_err(|error| error.to_string()))
             }
-            ControlRequest::Stop => {
-                // The answer leaves first: stopping closes its link in order.
-                self.stopping.send_replace(true);
-                ControlReply::Stopping
-            }
+            ControlRequest::Stop => ControlReply::Stopping,
         }
     }
 

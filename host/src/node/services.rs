@@ -481,8 +481,8 @@ impl Host for Inner {
             }
             NodeRequest::Control(bytes) => {
                 self.runtime.io().spawn(async move {
-                    let reply = this.control(&bytes).await;
-                    answer.send(NodeReply::Control(reply));
+                    let send = |reply| answer.send(NodeReply::Control(reply));
+                    this.control(&bytes, send).await;
                 });
             }
         }
