@@ -324,6 +324,10 @@ fn install_packages(
         )));
         command::run(command, progress)
     };
+    // Builds that run at once take turns: apt-get waits for dpkg's lock, but `update` does not
+    // wait for that of the lists. Without the lock file it is tried all the same.
+    let turn = std::fs::File::create(std::env::temp_dir().join("wasm-node-apt.lock"));
+    let _turn = turn.and_then(|file| file.lock().map(|()| file));
     let mut args = vec!["install", "-y", "--no-install-recommends"];
     args.extend(packages);
     // The lists of a fresh machine may be absent or stale.
