@@ -37,8 +37,9 @@ const MAX_MEMORIES_PER_COMPONENT: u32 = 8;
 /// Elements of a table: the largest seen is 7,691 (Python).
 const MAX_TABLE_ELEMENTS: usize = 16_384;
 
-/// Fibers that can exist at once: actors that wait in the middle of a turn.
-const MAX_FIBERS: u32 = 20_000;
+/// Fibers that can exist at once: actors that may wait in the middle of a turn. Each costs two
+/// kernel mappings from the node's start on, out of [`MAPPINGS_RESERVED`].
+const MAX_FIBERS: u32 = 3_000;
 
 /// Stack for wasm in one call.
 const WASM_STACK_BYTES: usize = 512 << 10;
