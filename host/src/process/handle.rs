@@ -74,8 +74,6 @@ pub struct ProcessInfo {
     pub names: Vec<String>,
     /// Messages waiting for it.
     pub mailbox: usize,
-    /// Whether it is running or waiting to run.
-    pub busy: bool,
 }
 
 /// A process.
@@ -301,13 +299,11 @@ impl Process {
             Some(actor) => (actor.names().to_vec(), actor.mailbox_len()),
             None => (Vec::new(), 0),
         };
-        let schedule = self.schedule.load(Ordering::Relaxed);
         ProcessInfo {
             pid: self.pid,
             label: self.label.clone(),
             names,
             mailbox: waiting + taken,
-            busy: schedule != Schedule::Idle as u8,
         }
     }
 }

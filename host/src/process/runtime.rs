@@ -147,11 +147,6 @@ impl Runtime {
         &self.name
     }
 
-    /// Turns that run at once.
-    pub fn lanes(&self) -> usize {
-        self.scheduler.lanes()
-    }
-
     /// Never the same twice.
     pub fn make_ref(&self) -> Ref {
         Ref {

@@ -136,10 +136,6 @@ impl Scheduler {
         self.watchdog_wake.notify_all();
     }
 
-    pub(super) fn lanes(&self) -> usize {
-        self.lanes.len()
-    }
-
     /// Queues a process; wakes a thread if one sleeps and the work is not just next here.
     pub(super) fn push(&self, process: Arc<Process>) {
         match self.own_lane() {
