@@ -9,6 +9,7 @@ pub mod bench;
 pub mod build;
 pub mod cli;
 pub mod code;
+pub mod contract;
 pub mod control;
 pub mod dist;
 pub mod http;

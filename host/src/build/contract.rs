@@ -1,39 +1,12 @@
-//! The contract between actors and hosts (`wit/`), carried in this binary so that actors build
-//! anywhere, and joined with the `wit` folder that an actor may bring for other interfaces.
+//! The interfaces that an actor is built against: the contract, joined with the `wit` folder that
+//! the actor may bring for other interfaces.
 
 use std::path::{Path, PathBuf};
 
 use wit_parser::{Resolve, WorldId};
 
 use super::{BuildError, io, read, stamp, write};
-
-macro_rules! wit_files {
-    ($($name:literal),* $(,)?) => {
-        /// The files of the package `wasm-node:actor`, and of the standard packages that hosts
-        /// serve under `deps`: path and text.
-        pub const WIT_FILES: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../../../wit/", $name)))),*];
-    };
-}
-
-wit_files!(
-    "actor.wit",
-    "blocking.wit",
-    "code.wit",
-    "global.wit",
-    "groups.wit",
-    "io.wit",
-    "mailbox.wit",
-    "node.wit",
-    "process.wit",
-    "registry.wit",
-    "timer.wit",
-    "types.wit",
-    "deps/keyvalue/atomic.wit",
-    "deps/keyvalue/batch.wit",
-    "deps/keyvalue/store.wit",
-    "deps/keyvalue/world.wit",
-);
+use crate::contract::WIT_FILES;
 
 /// Writes the interfaces that a folder's actor is built against into `to`: our package or, if the
 /// folder has a `wit` of its own, that with ours among its `deps`.

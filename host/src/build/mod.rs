@@ -21,7 +21,6 @@ use config::{Config, Language};
 
 pub use component::imports_and_exports;
 pub use config::CONFIG_FILE;
-pub use contract::WIT_FILES;
 
 /// One actor to build.
 #[derive(Debug, Clone)]

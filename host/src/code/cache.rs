@@ -13,8 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use wasm_node_protocol::Digest;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 use super::store::{StoreError, create_private_folder, persist};
 
@@ -53,32 +53,74 @@ impl CompileCache {
         Ok(Self { folder })
     }
 
-    /// The component of these bytes, from the cache or else compiled and then cached. Blocks
+    /// The code of these bytes, from the cache or else compiled and then cached. Blocks
     /// for as long as compiling takes, seconds for large components: call it on a thread for
     /// that.
-    pub fn load_or_compile(
+    pub fn load_or_compile<C: Code>(
         &self,
         engine: &Engine,
         digest: Digest,
         bytes: &[u8],
-    ) -> Result<Component, CompileError> {
-        let entry = Entry::new(&self.folder, digest);
+    ) -> Result<C, CompileError> {
+        let entry = Entry::new(&self.folder, digest, C::EXTENSION);
         match entry.load(engine) {
-            Ok(Some(component)) => return Ok(component),
+            Ok(Some(code)) => return Ok(code),
             Ok(None) => {}
             Err(Unusable(why)) => {
                 tracing::warn!(path = %entry.code.display(), "compiled code not used: {why}");
             }
         }
-        let component =
-            Component::from_binary(engine, bytes).map_err(|error| CompileError::Invalid {
-                digest,
-                reason: format!("{error:#}"),
-            })?;
-        if let Err(Unusable(why)) = entry.save(&component) {
+        let code = C::compile(engine, bytes).map_err(|error| CompileError::Invalid {
+            digest,
+            reason: format!("{error:#}"),
+        })?;
+        if let Err(Unusable(why)) = entry.save(&code) {
             tracing::warn!(path = %entry.code.display(), "compiled code not kept: {why}");
         }
-        Ok(component)
+        Ok(code)
+    }
+}
+
+/// What can be compiled and kept: a component, or a core module.
+pub trait Code: Sized {
+    /// Tells its files from those of the other kind.
+    const EXTENSION: &'static str;
+    /// Compiles it.
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self>;
+    /// As bytes, for [`Self::load`].
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>>;
+    /// From what [`Self::serialize`] wrote into a file.
+    ///
+    /// # Safety
+    /// The file holds exactly that, and does not change while the code lives.
+    unsafe fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Self>;
+}
+
+impl Code for Component {
+    const EXTENSION: &'static str = "cwasm";
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Self::from_binary(engine, bytes)
+    }
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Component::serialize(self)
+    }
+    unsafe fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        // SAFETY: the caller's.
+        unsafe { Self::deserialize_file(engine, path) }
+    }
+}
+
+impl Code for Module {
+    const EXTENSION: &'static str = "core.cwasm";
+    fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Self::from_binary(engine, bytes)
+    }
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        Module::serialize(self)
+    }
+    unsafe fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        // SAFETY: the caller's.
+        unsafe { Self::deserialize_file(engine, path) }
     }
 }
 
@@ -99,15 +141,15 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(folder: &Path, digest: Digest) -> Self {
+    fn new(folder: &Path, digest: Digest, extension: &str) -> Self {
         Self {
-            code: folder.join(format!("{digest}.cwasm")),
-            check: folder.join(format!("{digest}.check")),
+            code: folder.join(format!("{digest}.{extension}")),
+            check: folder.join(format!("{digest}.{extension}.check")),
             folder: folder.into(),
         }
     }
 
-    fn load(&self, engine: &Engine) -> Result<Option<Component>, Unusable> {
+    fn load<C: Code>(&self, engine: &Engine) -> Result<Option<C>, Unusable> {
         let check = match fs::read_to_string(&self.check) {
             Ok(check) => check,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -121,20 +163,20 @@ impl Entry {
         if Digest::of(&fs::read(&self.code)?) != expected {
             return Err(Unusable("its bytes do not have their digest".into()));
         }
-        // SAFETY: deserialising is sound for unmodified output of `Component::serialize` of a
+        // SAFETY: deserialising is sound for unmodified output of `Code::serialize` of a
         // compatible engine. That the engine is compatible is checked by wasmtime, from what
         // it wrote into the file, and holds already by the folder's name. That the bytes are unmodified output follows from the
         // digest written by `save`, given that nobody else could write here: the folder and
         // the files belong to this user and are closed to others, checked above. Nothing
         // here changes a file in place, so the mapping stays what it is.
-        match unsafe { Component::deserialize_file(engine, &self.code) } {
-            Ok(component) => Ok(Some(component)),
+        match unsafe { C::load(engine, &self.code) } {
+            Ok(code) => Ok(Some(code)),
             Err(error) => Err(Unusable(format!("{error:#}"))),
         }
     }
 
-    fn save(&self, component: &Component) -> Result<(), Unusable> {
-        let code = component
+    fn save(&self, code: &impl Code) -> Result<(), Unusable> {
+        let code = code
             .serialize()
             .map_err(|error| Unusable(format!("{error:#}")))?;
         if code.len() as u64 > MAX_COMPILED_BYTES {
@@ -242,11 +284,11 @@ mod tests {
         }
 
         fn entry(&self) -> Entry {
-            Entry::new(&self.cache().folder, self.digest)
+            Entry::new(&self.cache().folder, self.digest, Component::EXTENSION)
         }
 
         fn is_cached(&self) -> bool {
-            matches!(self.entry().load(&self.engine), Ok(Some(_)))
+            matches!(self.entry().load::<Component>(&self.engine), Ok(Some(_)))
         }
     }
 
@@ -297,7 +339,7 @@ mod tests {
         assert!(rig.is_cached());
         let entry = rig.entry();
         mode(&entry.folder, 0o755);
-        assert!(entry.load(&rig.engine).is_err());
+        assert!(entry.load::<Component>(&rig.engine).is_err());
     }
 
     #[test]

@@ -71,11 +71,12 @@ impl InstanceSource for Source {
         });
         let process = spawned.map_err(|error| HandlerError::Unavailable(error.to_string()))?;
         let store = http_store(
+            pre.engine(),
             process.clone(),
             inner.runtime.clone(),
             inner.clone(),
             inner.store.clone(),
-            version,
+            &version,
         );
         let program = FutureProgram::new(async move {
             match worker.run(store, pre).await {

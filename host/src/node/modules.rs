@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use wasm_node_protocol::Digest;
 
 use crate::code::{Change, CodeStore, CompileCache, CompileError, StoreError, Versions};
-use crate::wasm::{Engine, Grants, LinkError, ModuleInfo, ModuleSlot, Version};
+use crate::wasm::{Compiled, Engine, Grants, LinkError, ModuleInfo, ModuleSlot, Version, unbundle};
 
 /// Why a module cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -235,9 +235,17 @@ impl Inner {
                 &stored
             }
         };
-        let component = self
-            .cache
-            .load_or_compile(self.engine.inner(), digest, bytes)?;
+        let (engine, cache) = (self.engine.inner(), &self.cache);
+        let compiled = match unbundle(bytes) {
+            Ok(core) => {
+                let module = cache.load_or_compile(engine, digest, &core.bytes)?;
+                Compiled::Core(core, module)
+            }
+            Err(why) => {
+                tracing::debug!(module = name, why, "runs under the component layer");
+                Compiled::Component(cache.load_or_compile(engine, digest, bytes)?)
+            }
+        };
         // What came from elsewhere may send messages, whatever its name: rights go with this
         // node's own files.
         let grants = match shipped {
@@ -246,7 +254,7 @@ impl Inner {
         };
         Ok(Version::link(
             &self.engine,
-            &component,
+            &compiled,
             name,
             digest,
             grants,

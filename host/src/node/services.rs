@@ -15,7 +15,7 @@ use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
 use crate::wasm::{
-    Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, Version, WasmProgram,
+    Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram,
 };
 
 /// The longest that a spawn on another node may take: shipping and compiling included.
@@ -404,7 +404,7 @@ impl Services for Inner {
         }
     }
 
-    fn print(&self, actor: Pid, _: &Version, text: &[u8], error: bool) {
+    fn print(&self, actor: Pid, text: &[u8], error: bool) {
         self.output.print(actor, text, error);
     }
 }

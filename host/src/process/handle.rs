@@ -5,7 +5,7 @@
 //! then, and what comes later is handed back to its sender.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::Instant;
@@ -82,6 +82,9 @@ pub struct Process {
     pub pid: Pid,
     schedule: AtomicU8,
     doomed: AtomicBool,
+    /// Whether it should give back what it can do without, when it next has nothing to do.
+    rest: AtomicBool,
+    turns: AtomicU32,
     /// Whether it ever had anything to do with another node: those hear of nodes going down.
     pub(super) remote: AtomicBool,
     inbox: Mutex<Inbox>,
@@ -107,6 +110,8 @@ impl Process {
             pid,
             schedule: AtomicU8::new(Schedule::Idle as u8),
             doomed: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
+            turns: AtomicU32::new(0),
             remote: AtomicBool::new(false),
             inbox: Mutex::default(),
             room: Condvar::new(),
@@ -145,6 +150,37 @@ impl Process {
         self.inbox.lock().doom.get_or_insert(reason);
         self.doomed.store(true, Ordering::Relaxed);
         self.notify();
+    }
+
+    /// Turns that it has begun, as far as 32 bits tell.
+    pub fn turns(&self) -> u32 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.schedule.load(Ordering::Relaxed) != Schedule::Over as u8
+    }
+
+    /// Whether messages wait for it. Only for the worker that runs it.
+    pub fn has_messages(&self) -> bool {
+        self.actor.lock().mailbox_len() > 0 || !self.inbox.lock().queue.is_empty()
+    }
+
+    /// Asks it to give back what it can do without while it has nothing to do.
+    pub fn ask_to_rest(self: &Arc<Self>) {
+        self.rest.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+
+    /// Whether it was asked to rest.
+    pub fn rest_is_asked(&self) -> bool {
+        self.rest.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was asked to rest; not any more.
+    pub fn take_rest(&self) -> bool {
+        self.rest_is_asked() && self.rest.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn take_doom(&self) -> Option<ExitReason> {
@@ -270,6 +306,9 @@ impl Process {
     pub(super) fn begin(&self) {
         self.schedule
             .store(Schedule::Running as u8, Ordering::Release);
+        // Nobody else writes it.
+        let turns = self.turns.load(Ordering::Relaxed);
+        self.turns.store(turns.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// A worker is done with it; whether it has to be queued again.

@@ -15,7 +15,8 @@ use wasmtime_wasi_http::{
 use super::DEFAULT_MEMORY_LIMIT_BYTES;
 use super::keyvalue::{KeyvalueCtx, KeyvalueView};
 use super::services::Services;
-use super::version::{Flavour, Version};
+use super::core::Space;
+use super::version::{About, Flavour};
 use crate::process::{Process, Runtime, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -24,7 +25,9 @@ pub struct ActorData {
     pub(super) process: Arc<Process>,
     pub(super) runtime: Arc<Runtime>,
     pub(super) services: Arc<dyn Services>,
-    pub(super) version: Arc<Version>,
+    pub(super) version: Arc<About>,
+    /// Where a core module keeps values; `None` under the component layer.
+    pub(super) space: Option<Space>,
     /// Messages that this turn may still take.
     pub(super) budget: u32,
     limits: Limits,
@@ -51,7 +54,7 @@ impl ActorData {
         process: Arc<Process>,
         runtime: Arc<Runtime>,
         services: Arc<dyn Services>,
-        version: Arc<Version>,
+        version: Arc<About>,
         keyvalue_store: KeyvalueStore,
     ) -> Self {
         let memory_bytes = version
@@ -63,6 +66,7 @@ impl ActorData {
             runtime,
             services,
             version,
+            space: None,
             budget: TURN_BUDGET_MESSAGES,
             limits: Limits {
                 memory_bytes,
@@ -71,6 +75,11 @@ impl ActorData {
             wasi: None,
             keyvalue_store,
         }
+    }
+
+    pub(super) fn with_space(mut self, space: Space) -> Self {
+        self.space = Some(space);
+        self
     }
 
     /// A store for it, that can be interrupted.
@@ -84,7 +93,7 @@ impl ActorData {
                 return Err(wasmtime::Error::msg("ended from outside"));
             }
             Ok(match flavour {
-                Flavour::Plain => UpdateDeadline::Continue(1),
+                Flavour::Core | Flavour::Plain => UpdateDeadline::Continue(1),
                 Flavour::Waiting | Flavour::Http => UpdateDeadline::Yield(1),
             })
         });
@@ -109,7 +118,6 @@ impl ActorData {
         let output = |error| Output {
             process: self.process.clone(),
             services: self.services.clone(),
-            version: self.version.clone(),
             error,
         };
         self.wasi.get_or_insert_with(|| {
@@ -192,7 +200,6 @@ impl ResourceLimiter for Limits {
 struct Output {
     process: Arc<Process>,
     services: Arc<dyn Services>,
-    version: Arc<Version>,
     error: bool,
 }
 
@@ -225,7 +232,7 @@ impl tokio::io::AsyncWrite for Output {
         bytes: &[u8],
     ) -> std::task::Poll<std::io::Result<usize>> {
         self.services
-            .print(self.process.pid, &self.version, bytes, self.error);
+            .print(self.process.pid, bytes, self.error);
         std::task::Poll::Ready(Ok(bytes.len()))
     }
     fn poll_flush(
@@ -250,7 +257,7 @@ impl Pollable for Output {
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.services
-            .print(self.process.pid, &self.version, &bytes, self.error);
+            .print(self.process.pid, &bytes, self.error);
         Ok(())
     }
     fn flush(&mut self) -> StreamResult<()> {

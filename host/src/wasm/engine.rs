@@ -1,10 +1,13 @@
 //! The one engine of a node, and the linkers for components that wait and that do not.
 
+use std::sync::Arc;
+
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::wasm_node::actor;
 use super::data::ActorData;
+use super::core::{self, Awake};
 use super::keyvalue;
 
 /// Linear memory that an actor may use unless its module sets another limit.
@@ -55,6 +58,8 @@ const KEEP_RESIDENT_BYTES: usize = 128 << 10;
 pub struct Engine {
     engine: wasmtime::Engine,
     plain: Linker<ActorData>,
+    core: wasmtime::Linker<ActorData>,
+    awake: Arc<Awake>,
     full: Linker<ActorData>,
 }
 
@@ -91,6 +96,7 @@ impl Engine {
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
         let engine = wasmtime::Engine::new(&config)?;
         let plain = messaging(&engine)?;
+        let core = core::linker(&engine)?;
         let mut full = messaging(&engine)?;
         actor::blocking::add_to_linker::<_, HasSelf<ActorData>>(&mut full, |data| data)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut full)?;
@@ -99,6 +105,8 @@ impl Engine {
         Ok(Self {
             engine,
             plain,
+            core,
+            awake: Arc::default(),
             full,
         })
     }
@@ -116,6 +124,16 @@ impl Engine {
     /// Links components that import nothing that can wait.
     pub(super) fn plain(&self) -> &Linker<ActorData> {
         &self.plain
+    }
+
+    /// Links the modules of components that need no component layer.
+    pub(super) fn core(&self) -> &wasmtime::Linker<ActorData> {
+        &self.core
+    }
+
+    /// Which actors have an instance.
+    pub(super) fn awake(&self) -> Arc<Awake> {
+        self.awake.clone()
     }
 
     /// Links all others.

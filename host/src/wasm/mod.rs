@@ -8,6 +8,7 @@
 //! asks [`Services`].
 
 mod bindings;
+mod core;
 mod data;
 mod engine;
 mod imports;
@@ -17,8 +18,9 @@ mod services;
 mod values;
 mod version;
 
+pub use core::{CoreModule, MAX_AWAKE_ACTORS, unbundle};
 pub use data::ActorData;
 pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine, max_actors};
 pub use program::{WasmProgram, http_store, trap_reason};
 pub use services::{Grants, ModuleInfo, NodeSet, Services};
-pub use version::{Flavour, LinkError, ModuleSlot, UpgradeReport, Version};
+pub use version::{About, Compiled, Flavour, LinkError, ModuleSlot, UpgradeReport, Version};

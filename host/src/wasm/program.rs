@@ -15,8 +15,9 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::wasm_node::actor::types as wit;
 use super::data::ActorData;
+use super::core::{Asleep, CoreInstance};
 use super::services::Services;
-use super::version::{Flavour, ModuleSlot, UpgradeReport, Version};
+use super::version::{Code, Flavour, ModuleSlot, UpgradeReport, Version};
 use crate::process::{Process, Program, Runtime, Step, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -48,6 +49,8 @@ enum Phase {
     Fresh(Vec<u8>),
     /// Between turns.
     Ready(Box<Instance>),
+    /// Between turns, its state put aside: of an instance of this version.
+    Asleep(Box<Asleep>, Arc<Version>),
     /// In a turn, in `init`, or in a move to another version, and waiting.
     Waiting(Pin<Box<dyn Future<Output = Done> + Send>>),
     /// Ended.
@@ -67,10 +70,19 @@ enum Upgrade {
     Busy,
 }
 
+/// An instance, and the version that it is of.
 struct Instance {
-    store: Store<ActorData>,
-    turn: TypedFunc<(), (wit::Outcome,)>,
-    save: TypedFunc<(), (Result<Vec<u8>, wit::SaveError>,)>,
+    version: Arc<Version>,
+    code: Running,
+}
+
+enum Running {
+    Core(CoreInstance),
+    Component {
+        store: Store<ActorData>,
+        turn: TypedFunc<(), (wit::Outcome,)>,
+        save: TypedFunc<(), (Result<Vec<u8>, wit::SaveError>,)>,
+    },
 }
 
 impl WasmProgram {
@@ -97,6 +109,33 @@ impl WasmProgram {
             upgrade_waits: false,
             phase: Phase::Fresh(args),
         }
+    }
+
+    /// A synchronous call has returned, or its instance is no more.
+    fn settled(&mut self, result: Result<(Box<Instance>, wit::Outcome), ExitReason>) -> Poll<Step> {
+        Poll::Ready(match result {
+            Ok((instance, wit::Outcome::Hibernate)) if !self.home.process.has_messages() => {
+                self.phase = instance.sleep();
+                Step::Wait
+            }
+            Ok((instance, outcome)) => {
+                self.phase = Phase::Ready(instance);
+                outcome.into()
+            }
+            Err(reason) => Step::Stop(reason),
+        })
+    }
+
+    fn wake(&self, asleep: &Asleep, version: Arc<Version>) -> Result<Box<Instance>, ExitReason> {
+        let Code::Core(code) = version.code() else {
+            return Err(ExitReason::Error("only core instances sleep".into()));
+        };
+        let woken = code.wake(asleep, self.home.data(&version));
+        let code = woken.map_err(|error| instance_error(&error))?;
+        Ok(Box::new(Instance {
+            version,
+            code: Running::Core(code),
+        }))
     }
 
     fn wait(
@@ -128,7 +167,21 @@ impl WasmProgram {
 
 impl Program for WasmProgram {
     fn run(&mut self, waker: &Waker) -> Poll<Step> {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
+        let phase = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Asleep(asleep, version) => match self.wake(&asleep, version) {
+                Ok(instance) => Phase::Ready(instance),
+                Err(reason) => return Poll::Ready(Step::Stop(reason)),
+            },
+            phase => phase,
+        };
+        let resting = self.home.process.take_rest();
+        match phase {
+            Phase::Fresh(args) if self.slot.current().flavour() == Flavour::Core => {
+                self.seen = self.slot.generation();
+                let version = self.slot.current();
+                let begun = Instance::start_core(&self.home, version, &wit::Start::Fresh(args));
+                self.settled(begun)
+            }
             Phase::Fresh(args) => {
                 self.seen = self.slot.generation();
                 let (home, version) = (self.home.clone(), self.slot.current());
@@ -153,14 +206,18 @@ impl Program for WasmProgram {
                 let (home, version) = (self.home.clone(), self.slot.current());
                 self.wait(Box::pin(upgrade_then_turn(home, instance, version)), waker)
             }
-            Phase::Ready(mut instance) if instance.flavour() == Flavour::Plain => {
+            Phase::Ready(instance) if resting && !self.home.process.has_messages() => {
+                self.phase = instance.sleep();
+                // Nothing has happened: what it waits for stays as it is.
+                Poll::Pending
+            }
+            Phase::Ready(mut instance) if !instance.flavour().may_wait() => {
                 let result = instance.turn();
-                self.phase = Phase::Ready(instance);
-                Poll::Ready(result.unwrap_or_else(Step::Stop))
+                self.settled(result.map(|outcome| (instance, outcome)))
             }
             Phase::Ready(mut instance) => {
                 let turn = async move {
-                    let result = instance.turn_on_fiber().await;
+                    let result = instance.any_turn().await;
                     Done {
                         instance: Some(instance),
                         result,
@@ -170,14 +227,17 @@ impl Program for WasmProgram {
                 self.wait(Box::pin(turn), waker)
             }
             Phase::Waiting(future) => self.wait(future, waker),
-            Phase::Over => Poll::Ready(Step::Stop(ExitReason::Normal)),
+            Phase::Asleep(..) | Phase::Over => Poll::Ready(Step::Stop(ExitReason::Normal)),
         }
     }
 
     fn wants_turn(&self) -> bool {
         match &self.phase {
             Phase::Fresh(_) | Phase::Waiting(_) => true,
-            Phase::Ready(_) => self.slot.generation() != self.seen,
+            Phase::Ready(_) => {
+                self.slot.generation() != self.seen || self.home.process.rest_is_asked()
+            }
+            Phase::Asleep(..) => self.slot.generation() != self.seen,
             Phase::Over => false,
         }
     }
@@ -185,7 +245,22 @@ impl Program for WasmProgram {
 
 impl Drop for WasmProgram {
     fn drop(&mut self) {
+        if let Phase::Ready(instance) = std::mem::replace(&mut self.phase, Phase::Over) {
+            instance.vacate();
+        }
         self.slot.actor_ended();
+    }
+}
+
+impl Home {
+    fn data(&self, version: &Version) -> ActorData {
+        let Self {
+            process,
+            runtime,
+            services,
+            keyvalue,
+        } = self.clone();
+        ActorData::new(process, runtime, services, version.about().clone(), keyvalue)
     }
 }
 
@@ -196,27 +271,26 @@ impl Instance {
         version: Arc<Version>,
         start: wit::Start,
     ) -> Result<(Box<Self>, Step), ExitReason> {
-        let Home {
-            process,
-            runtime,
-            services,
-            keyvalue,
-        } = home.clone();
+        let (pre, exports) = match version.code() {
+            Code::Component(pre, exports) => (pre, exports),
+            Code::Core(_) => {
+                let (instance, outcome) = Self::start_core(home, version, &start)?;
+                return Ok((instance, outcome.into()));
+            }
+            Code::Http(_) => {
+                return Err(ExitReason::Error(format!(
+                    "module {} answers HTTP requests, it is no actor",
+                    version.name()
+                )));
+            }
+        };
         let plain = version.flavour() == Flavour::Plain;
-        let engine = version.pre().engine().clone();
-        let data = ActorData::new(process, runtime, services, version.clone(), keyvalue);
-        let mut store = data.into_store(&engine);
-        let exports = version.exports().ok_or_else(|| {
-            ExitReason::Error(format!(
-                "module {} answers HTTP requests, it is no actor",
-                version.name()
-            ))
-        })?;
+        let mut store = home.data(&version).into_store(pre.engine());
         let begun = async {
             let instance = if plain {
-                version.pre().instantiate(&mut store)?
+                pre.instantiate(&mut store)?
             } else {
-                version.pre().instantiate_async(&mut store).await?
+                pre.instantiate_async(&mut store).await?
             };
             let init = instance
                 .get_typed_func::<(wit::Start,), (Result<wit::Outcome, wit::ExitReason>,)>(
@@ -234,61 +308,121 @@ impl Instance {
         };
         match begun.await {
             Ok((turn, save, Ok(outcome))) => {
-                Ok((Box::new(Self { store, turn, save }), outcome.into()))
+                let code = Running::Component { store, turn, save };
+                Ok((Box::new(Self { version, code }), outcome.into()))
             }
             Ok((_, _, Err(reason))) => Err(reason.into()),
             Err(error) => Err(reason_of(&error, store.data_mut())),
         }
     }
 
-    fn flavour(&self) -> Flavour {
-        self.store.data().version.flavour()
-    }
-
-    fn prepare(&mut self) {
-        self.store.data_mut().budget = TURN_BUDGET_MESSAGES;
-        self.store.set_epoch_deadline(1);
-    }
-
-    fn turn(&mut self) -> Result<Step, ExitReason> {
-        self.prepare();
-        match self.turn.call(&mut self.store, ()) {
-            Ok((outcome,)) => Ok(outcome.into()),
-            Err(error) => Err(reason_of(&error, self.store.data_mut())),
+    fn start_core(
+        home: &Home,
+        version: Arc<Version>,
+        start: &wit::Start,
+    ) -> Result<(Box<Self>, wit::Outcome), ExitReason> {
+        let Code::Core(code) = version.code() else {
+            return Err(ExitReason::Error("no core module".into()));
+        };
+        let occupied = code.occupy(home.data(&version));
+        let mut instance = occupied.map_err(|error| instance_error(&error))?;
+        match instance.init(start) {
+            Ok(Ok(outcome)) => {
+                let code = Running::Core(instance);
+                Ok((Box::new(Self { version, code }), outcome))
+            }
+            Ok(Err(reason)) => {
+                code.vacate(instance);
+                Err(reason.into())
+            }
+            Err(error) => Err(reason_of(&error, instance.data_mut())),
         }
     }
 
-    async fn turn_on_fiber(&mut self) -> Result<Step, ExitReason> {
-        self.prepare();
-        match self.turn.call_async(&mut self.store, ()).await {
-            Ok((outcome,)) => Ok(outcome.into()),
-            Err(error) => Err(reason_of(&error, self.store.data_mut())),
+    /// Its state as data, if it is of a kind that can be.
+    fn sleep(self: Box<Self>) -> Phase {
+        let Self { version, code } = *self;
+        let code = match (version.code(), code) {
+            (Code::Core(core), Running::Core(instance)) => match core.sleep(instance) {
+                Ok(asleep) => return Phase::Asleep(Box::new(asleep), version),
+                Err(instance) => Running::Core(instance),
+            },
+            (_, code) => code,
+        };
+        Phase::Ready(Box::new(Self { version, code }))
+    }
+
+    /// Its actor has ended, and it is not in a call.
+    fn vacate(self: Box<Self>) {
+        let Self { version, code } = *self;
+        if let (Code::Core(core), Running::Core(instance)) = (version.code(), code) {
+            core.vacate(instance);
+        }
+    }
+
+    fn flavour(&self) -> Flavour {
+        self.version.flavour()
+    }
+
+    /// A turn, if the version never waits.
+    fn turn(&mut self) -> Result<wit::Outcome, ExitReason> {
+        match &mut self.code {
+            Running::Core(instance) => {
+                instance.data_mut().budget = TURN_BUDGET_MESSAGES;
+                let outcome = instance.turn();
+                outcome.map_err(|error| reason_of(&error, instance.data_mut()))
+            }
+            Running::Component { store, turn, .. } => {
+                prepare(store);
+                let outcome = turn.call(&mut *store, ());
+                let outcome = outcome.map(|(outcome,)| outcome);
+                outcome.map_err(|error| reason_of(&error, store.data_mut()))
+            }
         }
     }
 
     async fn save(&mut self) -> Result<Result<Vec<u8>, wit::SaveError>, ExitReason> {
-        self.prepare();
-        let saved = match self.flavour() {
-            Flavour::Plain => self.save.call(&mut self.store, ()),
-            _ => self.save.call_async(&mut self.store, ()).await,
-        };
-        saved
-            .map(|(saved,)| saved)
-            .map_err(|error| reason_of(&error, self.store.data_mut()))
+        let waits = self.flavour().may_wait();
+        match &mut self.code {
+            Running::Core(instance) => {
+                let saved = instance.save();
+                saved.map_err(|error| reason_of(&error, instance.data_mut()))
+            }
+            Running::Component { store, save, .. } => {
+                prepare(store);
+                let saved = match waits {
+                    false => save.call(&mut *store, ()),
+                    true => save.call_async(&mut *store, ()).await,
+                };
+                saved
+                    .map(|(saved,)| saved)
+                    .map_err(|error| reason_of(&error, store.data_mut()))
+            }
+        }
     }
 
     async fn any_turn(&mut self) -> Result<Step, ExitReason> {
-        match self.flavour() {
-            Flavour::Plain => self.turn(),
-            _ => self.turn_on_fiber().await,
+        match &mut self.code {
+            Running::Component { store, turn, .. } if self.version.flavour().may_wait() => {
+                prepare(store);
+                let outcome = turn.call_async(&mut *store, ()).await;
+                let outcome = outcome.map(|(outcome,)| outcome.into());
+                outcome.map_err(|error| reason_of(&error, store.data_mut()))
+            }
+            _ => self.turn().map(Into::into),
         }
     }
+}
+
+fn prepare(store: &mut Store<ActorData>) {
+    store.data_mut().budget = TURN_BUDGET_MESSAGES;
+    store.set_epoch_deadline(1);
 }
 
 /// Moves an actor to another version if both agree, then runs a turn, in the old version or
 /// in the new one: what woke the actor may be a message.
 async fn upgrade_then_turn(home: Home, mut old: Box<Instance>, version: Arc<Version>) -> Done {
-    let (from, to) = (old.store.data().version.digest(), version.digest());
+    let (from, to) = (old.version.digest(), version.digest());
     if from == to {
         let result = old.any_turn().await;
         return Done {
@@ -387,6 +521,11 @@ fn reason_of(error: &wasmtime::Error, data: &mut ActorData) -> ExitReason {
     if let Some(limit) = data.refused() {
         return ExitReason::Limit(limit);
     }
+    instance_error(error)
+}
+
+/// Why there is no instance, or no longer.
+fn instance_error(error: &wasmtime::Error) -> ExitReason {
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return ExitReason::Limit(format!(
             "instances: {error:#}; the node takes as many as vm.max_map_count allows, raise that"
@@ -416,12 +555,12 @@ pub fn trap_reason(error: &wasmtime::Error) -> ExitReason {
 
 /// A store for one HTTP request's instance, run by `process`.
 pub fn http_store(
+    engine: &wasmtime::Engine,
     process: Arc<Process>,
     runtime: Arc<Runtime>,
     services: Arc<dyn Services>,
     keyvalue: KeyvalueStore,
-    version: Arc<Version>,
+    version: &Version,
 ) -> Store<ActorData> {
-    let engine = version.pre().engine().clone();
-    ActorData::new(process, runtime, services, version, keyvalue).into_store(&engine)
+    ActorData::new(process, runtime, services, version.about().clone(), keyvalue).into_store(engine)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
-use super::version::{UpgradeReport, Version};
+use super::version::UpgradeReport;
 use crate::process::Process;
 use crate::store::BucketGrants;
 
@@ -88,5 +88,5 @@ pub trait Services: Send + Sync {
     /// How the move of an actor to a new version went.
     fn upgraded(&self, report: UpgradeReport);
     /// Text that an actor prints, for people.
-    fn print(&self, actor: Pid, version: &Version, text: &[u8], error: bool);
+    fn print(&self, actor: Pid, text: &[u8], error: bool);
 }

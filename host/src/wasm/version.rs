@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use wasm_node_protocol::{Digest, Pid};
+use wasmtime::Module;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
+use super::core::{CoreCode, CoreModule};
 use super::data::ActorData;
 use super::engine::Engine;
 use super::services::Grants;
@@ -21,6 +23,9 @@ const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 /// How a component runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
+    /// Holds one core module, which runs without the component layer; its turns are plain
+    /// synchronous calls.
+    Core,
     /// Imports nothing that can wait: its turns are plain synchronous calls.
     Plain,
     /// May wait in the middle of a turn: runs on a fiber.
@@ -29,15 +34,43 @@ pub enum Flavour {
     Http,
 }
 
+impl Flavour {
+    /// Whether its calls may wait in the middle.
+    pub(super) fn may_wait(self) -> bool {
+        matches!(self, Self::Waiting | Self::Http)
+    }
+}
+
+/// A component, compiled.
+pub enum Compiled {
+    /// For the component layer.
+    Component(Component),
+    /// The only module in it, of `unbundle`.
+    Core(CoreModule, Module),
+}
+
 /// A version of a module.
 pub struct Version {
+    about: Arc<About>,
+    code: Code,
+}
+
+/// What a version is and may do.
+pub struct About {
     name: String,
     digest: Digest,
     flavour: Flavour,
     grants: Grants,
-    pre: InstancePre<ActorData>,
-    exports: Option<Exports>,
-    http: Option<ProxyPre<ActorData>>,
+}
+
+/// How a version's instances are made.
+pub(super) enum Code {
+    /// See [`Flavour::Core`].
+    Core(CoreCode),
+    /// See [`Flavour::Plain`] and [`Flavour::Waiting`].
+    Component(InstancePre<ActorData>, Exports),
+    /// See [`Flavour::Http`].
+    Http(ProxyPre<ActorData>),
 }
 
 /// Where the functions of `lifecycle` are.
@@ -64,11 +97,87 @@ impl Version {
     /// Links a compiled component.
     pub fn link(
         engine: &Engine,
-        component: &Component,
+        compiled: &Compiled,
         name: &str,
         digest: Digest,
         grants: Grants,
     ) -> Result<Self, LinkError> {
+        let (flavour, code) = match compiled {
+            Compiled::Core(core, module) => {
+                let (globals, restorable) = (core.globals, core.restorable);
+                let code =
+                    CoreCode::link(engine.core(), module, globals, restorable, engine.awake());
+                let code = code.map_err(|error| LinkError::Import(format!("{error:#}")))?;
+                (Flavour::Core, Code::Core(code))
+            }
+            Compiled::Component(component) => Code::link(engine, component)?,
+        };
+        let about = About {
+            name: name.into(),
+            digest,
+            flavour,
+            grants,
+        };
+        Ok(Self {
+            about: Arc::new(about),
+            code,
+        })
+    }
+
+    /// What it is and may do.
+    pub fn about(&self) -> &Arc<About> {
+        &self.about
+    }
+
+    /// Its module's name.
+    pub fn name(&self) -> &str {
+        &self.about.name
+    }
+
+    /// Its identity.
+    pub fn digest(&self) -> Digest {
+        self.about.digest
+    }
+
+    /// How it runs.
+    pub fn flavour(&self) -> Flavour {
+        self.about.flavour
+    }
+
+    /// What it may do.
+    pub fn grants(&self) -> &Grants {
+        &self.about.grants
+    }
+
+    /// How it answers HTTP requests, if it does.
+    pub fn http(&self) -> Option<&ProxyPre<ActorData>> {
+        match &self.code {
+            Code::Http(proxy) => Some(proxy),
+            _ => None,
+        }
+    }
+
+    pub(super) fn code(&self) -> &Code {
+        &self.code
+    }
+}
+
+impl About {
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(super) fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    pub(super) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+}
+
+impl Code {
+    fn link(engine: &Engine, component: &Component) -> Result<(Flavour, Self), LinkError> {
         let kind = component.component_type();
         let mut imports = kind.imports(engine.inner());
         let waits =
@@ -93,56 +202,13 @@ impl Version {
         let pre = linker
             .instantiate_pre(component)
             .map_err(|error| LinkError::Import(format!("{error:#}")))?;
-        let http = match flavour {
-            Flavour::Http => Some(
-                ProxyPre::new(pre.clone())
-                    .map_err(|error| LinkError::Import(format!("{error:#}")))?,
+        let code = match lifecycle {
+            Some(exports) => Self::Component(pre, exports),
+            None => Self::Http(
+                ProxyPre::new(pre).map_err(|error| LinkError::Import(format!("{error:#}")))?,
             ),
-            Flavour::Plain | Flavour::Waiting => None,
         };
-        Ok(Self {
-            name: name.into(),
-            digest,
-            flavour,
-            grants,
-            pre,
-            exports: lifecycle,
-            http,
-        })
-    }
-
-    /// Its module's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its identity.
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    /// How it runs.
-    pub fn flavour(&self) -> Flavour {
-        self.flavour
-    }
-
-    /// What it may do.
-    pub fn grants(&self) -> &Grants {
-        &self.grants
-    }
-
-    /// What is instantiated for each actor.
-    pub fn pre(&self) -> &InstancePre<ActorData> {
-        &self.pre
-    }
-
-    /// How it answers HTTP requests, if it does.
-    pub fn http(&self) -> Option<&ProxyPre<ActorData>> {
-        self.http.as_ref()
-    }
-
-    pub(super) fn exports(&self) -> Option<&Exports> {
-        self.exports.as_ref()
+        Ok((flavour, code))
     }
 }
 

@@ -6,13 +6,13 @@ use crate::wasm::data::ActorData;
 impl Host for ActorData {
     fn print(&mut self, text: String) -> wasmtime::Result<()> {
         self.services
-            .print(self.process.pid, &self.version, text.as_bytes(), false);
+            .print(self.process.pid, text.as_bytes(), false);
         Ok(())
     }
 
     fn print_error(&mut self, text: String) -> wasmtime::Result<()> {
         self.services
-            .print(self.process.pid, &self.version, text.as_bytes(), true);
+            .print(self.process.pid, text.as_bytes(), true);
         Ok(())
     }
 }

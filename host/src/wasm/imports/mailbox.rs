@@ -5,11 +5,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasm_node_protocol::Signal;
 
-use crate::process::MAX_BODY_BYTES;
+use crate::process::{MAX_BODY_BYTES, Message as HostMessage};
 use crate::wasm::bindings::wasm_node::actor::mailbox::Host;
 use crate::wasm::bindings::wasm_node::actor::types::{Destination, Message, Pid, Ref, ReplyTo};
 use crate::wasm::data::ActorData;
 use crate::wasm::values::destination;
+
+impl ActorData {
+    /// What `next` gives, as the host has it.
+    pub(in crate::wasm) fn next_message(&mut self) -> Option<HostMessage> {
+        if self.budget == 0 {
+            return None;
+        }
+        self.budget -= 1;
+        self.runtime.next(&self.process)
+    }
+}
 
 impl Host for ActorData {
     fn send(&mut self, to: Pid, body: Vec<u8>) -> wasmtime::Result<Result<(), ()>> {
@@ -77,10 +88,6 @@ impl Host for ActorData {
     }
 
     fn next(&mut self) -> wasmtime::Result<Option<Message>> {
-        if self.budget == 0 {
-            return Ok(None);
-        }
-        self.budget -= 1;
-        Ok(self.runtime.next(&self.process).map(Into::into))
+        Ok(self.next_message().map(Into::into))
     }
 }

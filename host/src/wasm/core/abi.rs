@@ -1,0 +1,657 @@
+//! The canonical ABI for the types of `wit/`: how values lie in a guest's memory and among a
+//! call's arguments.
+//!
+//! Owns the layouts and nothing else. Follows the component model's `CanonicalABI.md`
+//! (alignment, flattening, joining of variants' cases; 32-bit memories, UTF-8). What a guest
+//! passes is checked as the component layer would: a bad pointer, discriminant or string is an
+//! error, and ends the actor.
+
+use wasmtime::{AsContextMut, Func, Memory, Result, StoreContextMut, ValRaw, ValType, bail};
+
+use crate::process;
+use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
+use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
+use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
+use crate::wasm::bindings::wasm_node::actor::types as wit;
+use crate::wasm::data::ActorData;
+
+/// A type's place in memory and among arguments.
+pub(super) trait Layout: Sized {
+    const SIZE: usize;
+    const ALIGN: usize;
+    /// How many arguments it takes.
+    const FLATS: usize;
+    /// Their types.
+    fn flatten(into: &mut Vec<ValType>);
+}
+
+/// A value that guests pass to the host.
+pub(super) trait Lift: Layout {
+    /// From the first `FLATS` of these arguments.
+    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self>;
+    fn load(memory: &[u8], at: usize) -> Result<Self>;
+}
+
+/// A value that the host passes to guests.
+pub(super) trait Lower: Layout {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()>;
+    /// As the only result, for types that take one argument or none.
+    fn scalar(&self) -> u64 {
+        0
+    }
+}
+
+/// Where an instance keeps values, and how it makes room for more.
+#[derive(Clone, Copy)]
+pub(in crate::wasm) struct Space {
+    pub(super) memory: Memory,
+    /// `cabi_realloc`: old pointer, old size, alignment, new size. Its type was checked.
+    pub(super) realloc: Func,
+}
+
+/// An instance that values are lowered into.
+pub(super) struct Guest<'a> {
+    store: StoreContextMut<'a, ActorData>,
+    space: Space,
+}
+
+impl<'a> Guest<'a> {
+    pub(super) fn new(store: StoreContextMut<'a, ActorData>, space: Space) -> Self {
+        Self { store, space }
+    }
+
+    /// Lowers bytes; gives where they are.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<usize> {
+        let at = self.allocate(1, bytes.len())?;
+        self.write(at, bytes)?;
+        Ok(at)
+    }
+
+    fn allocate(&mut self, align: usize, bytes: usize) -> Result<usize> {
+        let (align, size) = (u32::try_from(align)?, u32::try_from(bytes)?);
+        let mut call = [
+            ValRaw::u32(0),
+            ValRaw::u32(0),
+            ValRaw::u32(align),
+            ValRaw::u32(size),
+        ];
+        // SAFETY: four arguments, one result, all i32: `shape` checked the export's type.
+        unsafe {
+            self.space
+                .realloc
+                .call_unchecked(self.store.as_context_mut(), &mut call)?;
+        }
+        let at = call[0].get_u32() as usize;
+        if !at.is_multiple_of(align as usize) {
+            bail!("cabi_realloc gave an address that is not aligned");
+        }
+        Ok(at)
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        let memory = self.space.memory.data_mut(&mut self.store);
+        match memory.get_mut(at..).and_then(|m| m.get_mut(..bytes.len())) {
+            Some(to) => to.copy_from_slice(bytes),
+            None => bail!("pointer out of bounds of memory"),
+        }
+        Ok(())
+    }
+}
+
+/// So many bytes of a guest's memory.
+fn slice(memory: &[u8], at: usize, bytes: usize) -> Result<&[u8]> {
+    match memory.get(at..).and_then(|memory| memory.get(..bytes)) {
+        Some(slice) => Ok(slice),
+        None => bail!("pointer out of bounds of memory"),
+    }
+}
+
+const fn align_up(at: usize, align: usize) -> usize {
+    at.next_multiple_of(align)
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// The type of an argument that is one thing in this case of a variant and another in that.
+fn join(a: &ValType, b: &ValType) -> ValType {
+    match (a, b) {
+        (ValType::I32, ValType::I32) => ValType::I32,
+        _ => ValType::I64,
+    }
+}
+
+/// A variant's arguments: its tag, then what all of its cases fit into.
+fn flatten_cases(cases: &[fn(&mut Vec<ValType>)], into: &mut Vec<ValType>) {
+    let mut joined: Vec<ValType> = Vec::new();
+    for case in cases {
+        let mut flats = Vec::new();
+        case(&mut flats);
+        for (at, flat) in flats.into_iter().enumerate() {
+            match joined.get_mut(at) {
+                Some(have) => *have = join(have, &flat),
+                None => joined.push(flat),
+            }
+        }
+    }
+    into.push(ValType::I32);
+    into.extend(joined);
+}
+
+macro_rules! integer {
+    ($($type:ty, $flat:ident, $get:ident);* $(;)?) => {$(
+        impl Layout for $type {
+            const SIZE: usize = size_of::<$type>();
+            const ALIGN: usize = size_of::<$type>();
+            const FLATS: usize = 1;
+            fn flatten(into: &mut Vec<ValType>) {
+                into.push(ValType::$flat);
+            }
+        }
+        impl Lift for $type {
+            fn lift(flats: &[ValRaw], _: &[u8]) -> Result<Self> {
+                Ok(flats[0].$get())
+            }
+            fn load(memory: &[u8], at: usize) -> Result<Self> {
+                let mut bytes = [0; size_of::<$type>()];
+                bytes.copy_from_slice(slice(memory, at, size_of::<$type>())?);
+                Ok(Self::from_le_bytes(bytes))
+            }
+        }
+        impl Lower for $type {
+            fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+                guest.write(at, &self.to_le_bytes())
+            }
+            fn scalar(&self) -> u64 {
+                u64::from(*self)
+            }
+        }
+    )*};
+}
+
+integer! {
+    u32, I32, get_u32;
+    u64, I64, get_u64;
+}
+
+fn load_tag(memory: &[u8], at: usize) -> Result<u32> {
+    Ok(u32::from(slice(memory, at, 1)?[0]))
+}
+
+impl Layout for bool {
+    const SIZE: usize = 1;
+    const ALIGN: usize = 1;
+    const FLATS: usize = 1;
+    fn flatten(into: &mut Vec<ValType>) {
+        into.push(ValType::I32);
+    }
+}
+
+impl Lift for bool {
+    fn lift(flats: &[ValRaw], _: &[u8]) -> Result<Self> {
+        Ok(flats[0].get_u32() != 0)
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        Ok(load_tag(memory, at)? != 0)
+    }
+}
+
+impl Lower for bool {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+        guest.write(at, &[u8::from(self)])
+    }
+    fn scalar(&self) -> u64 {
+        u64::from(*self)
+    }
+}
+
+/// Lists and strings lie elsewhere: here are a pointer and a length.
+macro_rules! pointer {
+    ($($type:ty),*) => {$(
+        impl Layout for $type {
+            const SIZE: usize = 8;
+            const ALIGN: usize = 4;
+            const FLATS: usize = 2;
+            fn flatten(into: &mut Vec<ValType>) {
+                into.extend([ValType::I32, ValType::I32]);
+            }
+        }
+    )*};
+}
+
+pointer!(Vec<u8>, String, bytes::Bytes, Vec<String>, Vec<wit::Pid>, Vec<ModuleInfo>);
+
+fn store_pointer(guest: &mut Guest<'_>, at: usize, to: usize, count: usize) -> Result<()> {
+    let (to, count) = (u32::try_from(to)?, u32::try_from(count)?);
+    guest.write(at, &(u64::from(count) << 32 | u64::from(to)).to_le_bytes())
+}
+
+impl Lift for Vec<u8> {
+    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
+        let (at, bytes) = (flats[0].get_u32() as usize, flats[1].get_u32() as usize);
+        Ok(slice(memory, at, bytes)?.to_vec())
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        let (to, bytes) = (u32::load(memory, at)?, u32::load(memory, at + 4)?);
+        Ok(slice(memory, to as usize, bytes as usize)?.to_vec())
+    }
+}
+
+impl Lower for Vec<u8> {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+        let to = guest.bytes(&self)?;
+        store_pointer(guest, at, to, self.len())
+    }
+}
+
+impl Lower for bytes::Bytes {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+        let to = guest.bytes(&self)?;
+        store_pointer(guest, at, to, self.len())
+    }
+}
+
+impl Lift for String {
+    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
+        Ok(String::from_utf8(Vec::lift(flats, memory)?)?)
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        Ok(String::from_utf8(Vec::load(memory, at)?)?)
+    }
+}
+
+impl Lower for String {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+        let to = guest.bytes(self.as_bytes())?;
+        store_pointer(guest, at, to, self.len())
+    }
+}
+
+macro_rules! list {
+    ($($type:ty),*) => {$(
+        impl Lower for Vec<$type> {
+            fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+                let to = guest.allocate(<$type>::ALIGN, <$type>::SIZE * self.len())?;
+                let count = self.len();
+                for (index, each) in self.into_iter().enumerate() {
+                    each.store(guest, to + index * <$type>::SIZE)?;
+                }
+                store_pointer(guest, at, to, count)
+            }
+        }
+    )*};
+}
+
+list!(String, wit::Pid, ModuleInfo);
+
+/// Records and tuples: one field after the other.
+macro_rules! record {
+    ($type:ty, ($($field:tt: $of:ident: $ty:ty),*), $make:expr $(, $generic:ident)*) => {
+        impl<$($generic: Layout),*> Layout for $type {
+            const ALIGN: usize = {
+                #[allow(unused_mut, reason = "a record without fields")]
+                let mut align = 1;
+                $(align = max(align, <$ty>::ALIGN);)*
+                align
+            };
+            const SIZE: usize = {
+                #[allow(unused_mut, reason = "a record without fields")]
+                let mut size = 0;
+                $(size = align_up(size, <$ty>::ALIGN) + <$ty>::SIZE;)*
+                align_up(size, Self::ALIGN)
+            };
+            const FLATS: usize = 0 $(+ <$ty>::FLATS)*;
+            fn flatten(_into: &mut Vec<ValType>) {
+                $(<$ty>::flatten(_into);)*
+            }
+        }
+        impl<$($generic: Lift),*> Lift for $type {
+            fn lift(_flats: &[ValRaw], _memory: &[u8]) -> Result<Self> {
+                let _from = 0;
+                $(
+                    let $of = <$ty>::lift(&_flats[_from..], _memory)?;
+                    let _from = _from + <$ty>::FLATS;
+                )*
+                Ok($make)
+            }
+            fn load(_memory: &[u8], _at: usize) -> Result<Self> {
+                $(
+                    let _at = align_up(_at, <$ty>::ALIGN);
+                    let $of = <$ty>::load(_memory, _at)?;
+                    let _at = _at + <$ty>::SIZE;
+                )*
+                Ok($make)
+            }
+        }
+        impl<$($generic: Lower),*> Lower for $type {
+            fn store(self, _guest: &mut Guest<'_>, _at: usize) -> Result<()> {
+                $(
+                    let _at = align_up(_at, <$ty>::ALIGN);
+                    self.$field.store(_guest, _at)?;
+                    let _at = _at + <$ty>::SIZE;
+                )*
+                Ok(())
+            }
+        }
+    };
+}
+
+record!((), (), ());
+record!((A,), (0: a: A), (a,), A);
+record!((A, B), (0: a: A, 1: b: B), (a, b), A, B);
+record!((A, B, C), (0: a: A, 1: b: B, 2: c: C), (a, b, c), A, B, C);
+record!((A, B, C, D), (0: a: A, 1: b: B, 2: c: C, 3: d: D), (a, b, c, d), A, B, C, D);
+record!(wit::Pid, (node: node: u64, serial: serial: u64), Self { node, serial });
+record!(wit::Ref, (node: node: u64, serial: serial: u64), Self { node, serial });
+record!(wit::ReplyTo, (pid: pid: wit::Pid, tag: tag: wit::Ref), Self { pid, tag });
+record!(
+    wit::NodeEvent,
+    (node: node: String, kind: kind: wit::NodeKind, reason: reason: String),
+    Self { node, kind, reason }
+);
+record!(
+    ModuleInfo,
+    (name: name: String, digest: digest: String, actors: actors: u32),
+    Self { name, digest, actors }
+);
+record!(
+    SpawnOptions,
+    (flags: flags: SpawnFlags, name: name: Option<String>, global: global: Option<String>),
+    Self { flags, name, global }
+);
+
+impl Layout for SpawnFlags {
+    const SIZE: usize = 1;
+    const ALIGN: usize = 1;
+    const FLATS: usize = 1;
+    fn flatten(into: &mut Vec<ValType>) {
+        into.push(ValType::I32);
+    }
+}
+
+fn spawn_flags(bits: u32) -> SpawnFlags {
+    let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
+    let set = flags.into_iter().enumerate();
+    set.filter(|(bit, _)| bits >> bit & 1 == 1)
+        .fold(SpawnFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+impl Lift for SpawnFlags {
+    fn lift(flats: &[ValRaw], _: &[u8]) -> Result<Self> {
+        Ok(spawn_flags(flats[0].get_u32()))
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        Ok(spawn_flags(load_tag(memory, at)?))
+    }
+}
+
+impl Lower for SpawnFlags {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+        let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
+        let set = flags.into_iter().enumerate();
+        let bits = set.filter(|(_, flag)| self.contains(*flag));
+        guest.write(at, &[bits.map(|(bit, _)| 1 << bit).sum()])
+    }
+}
+
+/// Variants: a tag of one byte, then the case's value. First the cases with a value, then
+/// those without.
+macro_rules! variant {
+    (
+        $type:ty, ($($generic:ident),*),
+        {$($tag:literal $pattern:pat => $with:expr, $value:ident: $ty:ty;)*},
+        {$($plain_tag:literal $plain:pat => $without:expr;)*}
+    ) => {
+        variant!(layout $type, ($($generic),*), $($ty),*);
+        impl<$($generic: Lift),*> Lift for $type {
+            fn lift(flats: &[ValRaw], _memory: &[u8]) -> Result<Self> {
+                Ok(match flats[0].get_u32() {
+                    $($tag => {
+                        let $value = <$ty>::lift(&flats[1..], _memory)?;
+                        $with
+                    })*
+                    $($plain_tag => $without,)*
+                    tag => bail!("{tag} is no case of the variant"),
+                })
+            }
+            fn load(memory: &[u8], at: usize) -> Result<Self> {
+                Ok(match load_tag(memory, at)? {
+                    $($tag => {
+                        let $value = <$ty>::load(memory, at + align_up(1, Self::ALIGN))?;
+                        $with
+                    })*
+                    $($plain_tag => $without,)*
+                    tag => bail!("{tag} is no case of the variant"),
+                })
+            }
+        }
+        impl<$($generic: Lower),*> Lower for $type {
+            fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+                match self {
+                    $($pattern => {
+                        guest.write(at, &[$tag])?;
+                        $value.store(guest, at + align_up(1, Self::ALIGN))
+                    })*
+                    $($plain => guest.write(at, &[$plain_tag]),)*
+                }
+            }
+            fn scalar(&self) -> u64 {
+                #[allow(unused_variables, reason = "only the tag is asked for")]
+                match self {
+                    $($pattern => $tag,)*
+                    $($plain => $plain_tag,)*
+                }
+            }
+        }
+    };
+    (layout $type:ty, ($($generic:ident),*), $($ty:ty),*) => {
+        impl<$($generic: Layout),*> Layout for $type {
+            const ALIGN: usize = {
+                #[allow(unused_mut, reason = "a variant without values")]
+                let mut align = 1;
+                $(align = max(align, <$ty>::ALIGN);)*
+                align
+            };
+            const SIZE: usize = {
+                #[allow(unused_mut, reason = "a variant without values")]
+                let mut size = 0;
+                $(size = max(size, <$ty>::SIZE);)*
+                align_up(align_up(1, Self::ALIGN) + size, Self::ALIGN)
+            };
+            const FLATS: usize = {
+                #[allow(unused_mut, reason = "a variant without values")]
+                let mut flats = 0;
+                $(flats = max(flats, <$ty>::FLATS);)*
+                1 + flats
+            };
+            fn flatten(into: &mut Vec<ValType>) {
+                flatten_cases(&[$(<$ty>::flatten),*], into);
+            }
+        }
+    };
+}
+
+variant!(Option<T>, (T), { 1 Some(value) => Some(value), value: T; }, { 0 None => None; });
+variant!(
+    Result<T, E>, (T, E),
+    { 0 Ok(value) => Ok(value), value: T; 1 Err(error) => Err(error), error: E; },
+    {}
+);
+variant!(
+    wit::ExitReason, (),
+    {
+        6 Self::AlreadyStarted(pid) => Self::AlreadyStarted(pid), pid: wit::Pid;
+        7 Self::Trap(text) => Self::Trap(text), text: String;
+        8 Self::Limit(text) => Self::Limit(text), text: String;
+        9 Self::Error(text) => Self::Error(text), text: String;
+        10 Self::Custom(data) => Self::Custom(data), data: Vec<u8>;
+    },
+    {
+        0 Self::Normal => Self::Normal;
+        1 Self::Shutdown => Self::Shutdown;
+        2 Self::Kill => Self::Kill;
+        3 Self::Killed => Self::Killed;
+        4 Self::Noproc => Self::Noproc;
+        5 Self::Noconnection => Self::Noconnection;
+    }
+);
+variant!(
+    wit::Destination, (),
+    {
+        0 Self::Pid(pid) => Self::Pid(pid), pid: wit::Pid;
+        1 Self::Name(name) => Self::Name(name), name: String;
+        2 Self::RemoteName(name) => Self::RemoteName(name), name: (String, String);
+        3 Self::Global(name) => Self::Global(name), name: String;
+    },
+    {}
+);
+variant!(
+    wit::CallError, (),
+    { 3 Self::Exit(reason) => Self::Exit(reason), reason: wit::ExitReason; },
+    {
+        0 Self::Timeout => Self::Timeout;
+        1 Self::Noproc => Self::Noproc;
+        2 Self::Noconnection => Self::Noconnection;
+        4 Self::TooLarge => Self::TooLarge;
+    }
+);
+variant!(
+    wit::SpawnError, (),
+    {
+        0 Self::NoSuchModule(name) => Self::NoSuchModule(name), name: String;
+        1 Self::BadModule(text) => Self::BadModule(text), text: String;
+        4 Self::NameTaken(pid) => Self::NameTaken(pid), pid: wit::Pid;
+        5 Self::InitFailed(reason) => Self::InitFailed(reason), reason: wit::ExitReason;
+    },
+    {
+        2 Self::TooManyActors => Self::TooManyActors;
+        3 Self::Noconnection => Self::Noconnection;
+    }
+);
+variant!(
+    wit::RegisterError, (),
+    {
+        0 Self::Taken(pid) => Self::Taken(pid), pid: wit::Pid;
+        1 Self::BadName(text) => Self::BadName(text), text: String;
+    },
+    {
+        2 Self::Noproc => Self::Noproc;
+        3 Self::Timeout => Self::Timeout;
+    }
+);
+variant!(
+    wit::NodeKind, (), {},
+    { 0 Self::Visible => Self::Visible; 1 Self::Hidden => Self::Hidden; }
+);
+variant!(
+    NodeSet, (), {},
+    {
+        0 Self::Visible => Self::Visible;
+        1 Self::Hidden => Self::Hidden;
+        2 Self::All => Self::All;
+    }
+);
+variant!(
+    wit::Outcome, (),
+    {
+        2 Self::WaitFor(ms) => Self::WaitFor(ms), ms: u32;
+        4 Self::Stop(reason) => Self::Stop(reason), reason: wit::ExitReason;
+    },
+    {
+        0 Self::Starting => Self::Starting;
+        1 Self::Wait => Self::Wait;
+        3 Self::Hibernate => Self::Hibernate;
+    }
+);
+variant!(
+    wit::Start, (),
+    {
+        0 Self::Fresh(args) => Self::Fresh(args), args: Vec<u8>;
+        1 Self::Restored(saved) => Self::Restored(saved), saved: Vec<u8>;
+    },
+    {}
+);
+variant!(
+    wit::SaveError, (),
+    { 1 Self::Refused(why) => Self::Refused(why), why: String; },
+    { 0 Self::Busy => Self::Busy; }
+);
+// The cases of `types.wit` in their order. The host's own message is lowered, not the
+// bindings', so that bodies are copied once.
+variant!(
+    layout process::Message, (),
+    bytes::Bytes,
+    (wit::ReplyTo, bytes::Bytes),
+    (wit::Ref, Result<bytes::Bytes, wit::CallError>),
+    (wit::Ref, wit::Pid, wit::ExitReason),
+    (wit::Pid, wit::ExitReason),
+    wit::Ref,
+    (wit::Ref, Result<wit::Pid, wit::SpawnError>),
+    (wit::Ref, Result<(), wit::RegisterError>),
+    (wit::Ref, Result<String, String>),
+    (String, wit::Pid),
+    wit::NodeEvent
+);
+
+impl Lower for process::Message {
+    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+        use process::Message as M;
+        let value = at + align_up(1, Self::ALIGN);
+        let tag: u8 = match self {
+            M::Info(_) => 0,
+            M::Cast(_) => 1,
+            M::Request { .. } => 2,
+            M::Response { .. } => 3,
+            M::Down { .. } => 4,
+            M::Exit { .. } => 5,
+            M::Timer { .. } => 6,
+            M::Timeout => 7,
+            M::Spawned { .. } => 8,
+            M::Registered { .. } => 9,
+            M::Connected { .. } => 10,
+            M::NameConflict { .. } => 11,
+            M::NodeUp(_) => 12,
+            M::NodeDown(_) => 13,
+        };
+        guest.write(at, &[tag])?;
+        match self.clone() {
+            M::Info(body) | M::Cast(body) => body.store(guest, value),
+            M::Request { from, tag, body } => {
+                let reply_to = wit::ReplyTo {
+                    pid: from.into(),
+                    tag: tag.into(),
+                };
+                (reply_to, body).store(guest, value)
+            }
+            M::Response { tag, result } => {
+                let result = result.map_err(wit::CallError::from);
+                (wit::Ref::from(tag), result).store(guest, value)
+            }
+            M::Down { tag, pid, reason } => {
+                let reason = wit::ExitReason::from(reason);
+                (wit::Ref::from(tag), wit::Pid::from(pid), reason).store(guest, value)
+            }
+            M::Exit { from, reason } => {
+                (wit::Pid::from(from), wit::ExitReason::from(reason)).store(guest, value)
+            }
+            M::Timer { tag } => wit::Ref::from(tag).store(guest, value),
+            M::Timeout => Ok(()),
+            M::Spawned { tag, result } => {
+                let result = result.map(wit::Pid::from).map_err(wit::SpawnError::from);
+                (wit::Ref::from(tag), result).store(guest, value)
+            }
+            M::Registered { tag, result } => {
+                let result = result.map_err(wit::RegisterError::from);
+                (wit::Ref::from(tag), result).store(guest, value)
+            }
+            M::Connected { tag, result } => (wit::Ref::from(tag), result).store(guest, value),
+            M::NameConflict { name, holder } => {
+                (name, wit::Pid::from(holder)).store(guest, value)
+            }
+            M::NodeUp(event) | M::NodeDown(event) => {
+                wit::NodeEvent::from(event).store(guest, value)
+            }
+        }
+    }
+}

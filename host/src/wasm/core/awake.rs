@@ -1,0 +1,71 @@
+//! Which actors have an instance, and which of them should give it back.
+//!
+//! Owns the count and the order. Contract: while more than [`MAX_AWAKE_ACTORS`] actors that can
+//! sleep have an instance, those that have not run for longest are asked to; the others are left
+//! alone. Does not put anybody to sleep: an actor does that itself, in its next turn.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::process::Process;
+
+/// Actors that can sleep and have an instance all the same. Beyond that, those that have waited
+/// longest are put aside as data: about a kilobyte each instead of some twenty.
+pub const MAX_AWAKE_ACTORS: usize = 4_096;
+
+/// Entries looked at for each one that comes in: more than one, so that those whose actors have
+/// ended go faster than new ones come.
+const ENTRIES_PER_VISIT: usize = 4;
+
+/// The actors of a node that are awake.
+#[derive(Default)]
+pub(in crate::wasm) struct Awake {
+    count: AtomicUsize,
+    /// Who was given an instance, in that order, with its turns when it was last looked at.
+    order: Mutex<VecDeque<(Weak<Process>, u32)>>,
+}
+
+/// Counts for one actor while it lives.
+pub(super) struct Visit(Arc<Awake>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Awake {
+    /// An actor is given an instance, which it holds as long as what this returns.
+    pub(super) fn enter(self: &Arc<Self>, process: &Arc<Process>) -> Visit {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut tired = Vec::new();
+        {
+            let mut order = self.order.lock();
+            order.push_back((Arc::downgrade(process), process.turns()));
+            let mut looked = 0;
+            while order.len() > MAX_AWAKE_ACTORS && looked < ENTRIES_PER_VISIT {
+                looked += 1;
+                let Some((weak, seen)) = order.pop_front() else {
+                    break;
+                };
+                let Some(process) = weak.upgrade().filter(|process| process.is_alive()) else {
+                    continue;
+                };
+                let turns = process.turns();
+                if count > MAX_AWAKE_ACTORS && turns == seen {
+                    // Comes in again with its next instance.
+                    tired.push(process);
+                    break;
+                }
+                order.push_back((weak, turns));
+            }
+        }
+        for process in tired {
+            process.ask_to_rest();
+        }
+        Visit(self.clone())
+    }
+}
