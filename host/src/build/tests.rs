@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::contract::WIT_FILES;
 use super::config::{Config, Language};
 use super::*;
 

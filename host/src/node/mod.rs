@@ -28,7 +28,7 @@ use crate::dist::{ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
 use crate::process::{Process, Program, Runtime};
 use crate::store::{Store, StoreError};
-use crate::wasm::{Engine, max_actors};
+use crate::wasm::Engine;
 use modules::{Loaded, ModuleError, Modules};
 use output::Output;
 
@@ -128,8 +128,6 @@ struct Inner {
     /// Where HTTP is served.
     http: Mutex<Vec<SocketAddr>>,
     kind: NodeKind,
-    /// Beyond so many processes a spawn is refused.
-    max_actors: usize,
     stopping: watch::Sender<bool>,
     started: Instant,
 }
@@ -165,7 +163,6 @@ impl Node {
             fetching: Mutex::default(),
             http: Mutex::default(),
             kind: config.dist.kind,
-            max_actors: max_actors(),
             stopping: watch::Sender::new(false),
             started: Instant::now(),
         });

@@ -41,7 +41,7 @@ impl Inner {
                 slot.name()
             )));
         }
-        if self.runtime.count() >= self.max_actors {
+        if !self.modules.has_room_for(&version) {
             return Err(SpawnError::TooManyActors);
         }
         let label = slot.name().to_owned();

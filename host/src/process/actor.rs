@@ -4,6 +4,7 @@
 //! to others is returned. The worker that runs the process is the only one that changes it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,9 +12,8 @@ use wasm_node_protocol::{
     CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
 };
 
-use super::handle::Incoming;
-use super::registry::MAX_NAME_BYTES;
-use super::{MAX_TIMERS_PER_ACTOR, Step};
+use super::handle::{Incoming, Process};
+use super::Step;
 
 /// A message as the guest gets it. The cases are those of `types.wit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +125,8 @@ pub struct Actor {
     spawning: HashMap<Ref, Spawning>,
     /// Requests that this actor took and did not answer yet.
     open: Vec<(Pid, Ref)>,
-    timers: usize,
-    names: Vec<String>,
+    /// Whom it sent to last: most actors send to the same one again and again.
+    route: Option<Arc<Process>>,
     /// Whether it ever took a global name or joined a group.
     pub(super) in_cluster_tables: bool,
     pub(super) starter: Option<Starter>,
@@ -150,8 +150,7 @@ impl Actor {
             pending: Vec::new(),
             spawning: HashMap::new(),
             open: Vec::new(),
-            timers: 0,
-            names: Vec::new(),
+            route: None,
             in_cluster_tables: false,
             starter,
             idle_deadline: None,
@@ -209,7 +208,6 @@ impl Actor {
             Signal::Exit { from, reason, link } => self.exit_signal(from, reason, link),
             Signal::Spawned { tag, result } => self.spawned(tag, result),
             Signal::Timer { tag } => {
-                self.timer_over();
                 self.mailbox.push_back(Message::Timer { tag });
             }
             Signal::Registered { tag, result } => {
@@ -336,26 +334,29 @@ impl Actor {
         }
     }
 
+    /// The process with that pid: the one that was asked for last, or as `find` finds it.
+    pub(super) fn route(
+        &mut self,
+        to: Pid,
+        find: impl FnOnce() -> Option<Arc<Process>>,
+    ) -> Option<&Arc<Process>> {
+        if self.route.as_ref().is_none_or(|process| process.pid != to) {
+            self.route = Some(find()?);
+        }
+        self.route.as_ref()
+    }
+
+    /// The route leads to an actor that has ended.
+    pub(super) fn forget_route(&mut self) {
+        self.route = None;
+    }
+
     pub(super) fn mailbox_len(&self) -> usize {
         self.mailbox.len()
     }
 
     pub(super) fn ending(&mut self) -> Option<ExitReason> {
         self.ending.take()
-    }
-
-    /// Its local names.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    pub(super) fn add_name(&mut self, name: &str) {
-        debug_assert!(name.len() <= MAX_NAME_BYTES);
-        self.names.push(name.to_owned());
-    }
-
-    pub(super) fn remove_name(&mut self, name: &str) {
-        self.names.retain(|held| held != name);
     }
 
     /// Whether exit signals become messages; gives what was set before.
@@ -432,19 +433,6 @@ impl Actor {
         );
     }
 
-    pub(super) fn add_timer(&mut self) {
-        self.timers += 1;
-        if self.timers > MAX_TIMERS_PER_ACTOR {
-            let limit = format!("timers: more than {MAX_TIMERS_PER_ACTOR}");
-            self.ending.get_or_insert(ExitReason::Limit(limit));
-        }
-    }
-
-    /// A timer of this actor has fired elsewhere, or was cancelled.
-    pub(super) fn timer_over(&mut self) {
-        self.timers = self.timers.saturating_sub(1);
-    }
-
     /// Takes back the message of a timer that fired before it could be cancelled.
     pub(super) fn forget_timer(&mut self, tag: Ref) {
         self.mailbox
@@ -512,6 +500,7 @@ impl Actor {
     /// The process has ended: what others have to hear, in order.
     pub(super) fn farewell(&mut self, reason: &ExitReason) -> Vec<(Pid, Signal)> {
         let mut signals = Vec::new();
+        self.route = None;
         let died = CallError::Exit(reason.clone());
         let waiting = std::mem::take(&mut self.mailbox)
             .into_iter()

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use wasm_node_protocol::ExitReason;
 
-use super::{Program, Step};
+use super::{Process, Program, Step};
 
 /// Runs a future to its end; what it gives is the process' exit reason.
 pub struct FutureProgram(Pin<Box<dyn Future<Output = ExitReason> + Send>>);
@@ -19,10 +20,11 @@ impl FutureProgram {
 }
 
 impl Program for FutureProgram {
-    fn run(&mut self, waker: &Waker) -> Poll<Step> {
+    fn run(&mut self, process: &Arc<Process>) -> Poll<Step> {
+        let waker = Waker::from(process.clone());
         self.0
             .as_mut()
-            .poll(&mut Context::from_waker(waker))
+            .poll(&mut Context::from_waker(&waker))
             .map(Step::Stop)
     }
 

@@ -4,19 +4,22 @@
 //! them out. The inbox closes exactly once, at the process' end; what was in it is answered
 //! then, and what comes later is handed back to its sender.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
 use wasm_node_protocol::{ExitReason, Incarnation, Pid, Signal};
 
 use super::actor::Actor;
 use super::runtime::Runtime;
+use super::scheduler::Scheduler;
 use super::{
-    MAILBOX_HIGH_BYTES, MAILBOX_HIGH_MESSAGES, MAILBOX_LIMIT_BYTES, MAILBOX_LIMIT_MESSAGES, Program,
+    MAILBOX_HIGH_BYTES, MAILBOX_HIGH_MESSAGES, MAILBOX_LIMIT_BYTES, MAILBOX_LIMIT_MESSAGES,
+    MAX_TIMERS_PER_ACTOR, Program,
 };
 
 /// What comes into an inbox: signals, and what the node itself has to say.
@@ -88,14 +91,27 @@ pub struct Process {
     /// Whether it ever had anything to do with another node: those hear of nodes going down.
     pub(super) remote: AtomicBool,
     inbox: Mutex<Inbox>,
+    /// Whether something is in the inbox: a hint that costs no lock.
+    waiting: AtomicBool,
     room: Condvar,
-    pub(super) actor: Mutex<Actor>,
-    /// `None` until the code is there, and again when the process has ended.
-    pub(super) program: Mutex<Option<Box<dyn Program>>>,
+    /// Held by the thread that runs it, for the whole turn; what is done on its behalf in the
+    /// turn finds it held by its own thread, which costs next to nothing. So nobody else may
+    /// wait for it who must not wait for a turn.
+    pub(super) state: ReentrantMutex<State>,
+    names: Mutex<Vec<String>>,
+    /// Timers that have not fired.
+    timers: AtomicUsize,
     runtime: Weak<Runtime>,
     label: String,
     /// Most messages its mailbox may hold.
     mailbox_limit: usize,
+}
+
+/// What only the thread that runs a process sees.
+pub(super) struct State {
+    pub(super) actor: RefCell<Actor>,
+    /// `None` until the code is there, and again when the process has ended.
+    pub(super) program: RefCell<Option<Box<dyn Program>>>,
 }
 
 impl Process {
@@ -114,9 +130,14 @@ impl Process {
             turns: AtomicU32::new(0),
             remote: AtomicBool::new(false),
             inbox: Mutex::default(),
+            waiting: AtomicBool::new(false),
             room: Condvar::new(),
-            actor: Mutex::new(actor),
-            program: Mutex::new(None),
+            state: ReentrantMutex::new(State {
+                actor: RefCell::new(actor),
+                program: RefCell::new(None),
+            }),
+            names: Mutex::default(),
+            timers: AtomicUsize::new(0),
             runtime,
             label,
             mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
@@ -128,10 +149,28 @@ impl Process {
         self.runtime.upgrade()
     }
 
-    /// Its state as an actor: links, monitors, mailbox. Never hold this across a call into
-    /// anything else.
-    pub fn actor(&self) -> parking_lot::MutexGuard<'_, Actor> {
-        self.actor.lock()
+    /// Looks at, or changes, its state as an actor: links, monitors, mailbox. `act` must not do
+    /// that again. In its turn, or for a process of the host's own; anybody else waits for the
+    /// turn to end.
+    pub fn with_actor<T>(&self, act: impl FnOnce(&mut Actor) -> T) -> T {
+        let state = self.state.lock();
+        let mut actor = state.actor.borrow_mut();
+        act(&mut actor)
+    }
+
+    /// Its local names.
+    pub(super) fn names(&self) -> MutexGuard<'_, Vec<String>> {
+        self.names.lock()
+    }
+
+    /// A timer of its own begins; whether it has no more than it may.
+    pub(super) fn timer_begins(&self) -> bool {
+        self.timers.fetch_add(1, Ordering::Relaxed) < MAX_TIMERS_PER_ACTOR
+    }
+
+    /// A timer of its own fired, or was cancelled.
+    pub(super) fn timer_over(&self) {
+        self.timers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What it runs.
@@ -162,9 +201,15 @@ impl Process {
         self.schedule.load(Ordering::Relaxed) != Schedule::Over as u8
     }
 
-    /// Whether messages wait for it. Only for the worker that runs it.
+    /// Whether messages wait for it; in its own turn.
     pub fn has_messages(&self) -> bool {
-        self.actor.lock().mailbox_len() > 0 || !self.inbox.lock().queue.is_empty()
+        self.has_incoming() || self.with_actor(|actor| actor.mailbox_len() > 0)
+    }
+
+    /// Whether something came that was not taken in. What comes at this moment may be missed:
+    /// it is notified after that.
+    pub(super) fn has_incoming(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
     }
 
     /// Asks it to give back what it can do without while it has nothing to do.
@@ -192,7 +237,7 @@ impl Process {
     }
 
     /// Puts a signal into the inbox and sees to it that the process runs.
-    pub(super) fn push(self: &Arc<Self>, signal: Signal) -> Pushed {
+    pub(super) fn push(self: &Arc<Self>, scheduler: &Scheduler, signal: Signal) -> Pushed {
         let size = body_bytes(&signal);
         let mut inbox = self.inbox.lock();
         if inbox.closed {
@@ -209,6 +254,7 @@ impl Process {
         );
         inbox.queue.push_back(Incoming::Signal(signal));
         inbox.bytes += size;
+        self.waiting.store(true, Ordering::Release);
         let (messages, bytes) = (inbox.queue.len(), inbox.bytes);
         drop(inbox);
         if kill {
@@ -223,7 +269,7 @@ impl Process {
                 "mailbox: more than {MAILBOX_LIMIT_BYTES} bytes"
             )));
         } else {
-            self.notify();
+            self.notify_on(scheduler);
         }
         let high = MAILBOX_HIGH_MESSAGES.min(self.mailbox_limit / 2 + 1);
         if messages >= high || bytes >= MAILBOX_HIGH_BYTES {
@@ -237,6 +283,7 @@ impl Process {
         let mut inbox = self.inbox.lock();
         if !inbox.closed {
             inbox.queue.push_back(Incoming::NodeDown(node));
+            self.waiting.store(true, Ordering::Release);
             drop(inbox);
             self.notify();
         }
@@ -262,6 +309,7 @@ impl Process {
         let mut inbox = self.inbox.lock();
         std::mem::swap(&mut inbox.queue, into);
         inbox.bytes = 0;
+        self.waiting.store(false, Ordering::Release);
         if inbox.waiters > 0 {
             self.room.notify_all();
         }
@@ -278,6 +326,12 @@ impl Process {
 
     /// Sees to it that the process runs: now, or once more if it is running.
     pub fn notify(self: &Arc<Self>) {
+        if let Some(runtime) = self.runtime.upgrade() {
+            self.notify_on(&runtime.scheduler);
+        }
+    }
+
+    fn notify_on(self: &Arc<Self>, scheduler: &Scheduler) {
         loop {
             let now = self.schedule.load(Ordering::Acquire);
             let next = if now == Schedule::Idle as u8 {
@@ -292,10 +346,8 @@ impl Process {
                 .compare_exchange(now, next as u8, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
             {
-                if next == Schedule::Queued
-                    && let Some(runtime) = self.runtime.upgrade()
-                {
-                    runtime.scheduler.push(self.clone());
+                if next == Schedule::Queued {
+                    scheduler.push(self.clone());
                 }
                 return;
             }
@@ -334,14 +386,14 @@ impl Process {
     /// What `ps` shows. The mailbox is counted without stopping the process.
     pub fn info(&self) -> ProcessInfo {
         let waiting = self.inbox.lock().queue.len();
-        let (names, taken) = match self.actor.try_lock() {
-            Some(actor) => (actor.names().to_vec(), actor.mailbox_len()),
-            None => (Vec::new(), 0),
-        };
+        let taken = self.state.try_lock().map_or(0, |state| {
+            let actor = state.actor.try_borrow();
+            actor.map_or(0, |actor| actor.mailbox_len())
+        });
         ProcessInfo {
             pid: self.pid,
             label: self.label.clone(),
-            names,
+            names: self.names.lock().clone(),
             mailbox: waiting + taken,
         }
     }

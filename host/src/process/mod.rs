@@ -27,7 +27,8 @@ pub use native::Native;
 pub use runtime::{Network, NoNetwork, Runtime, Sent, SpawnRequest};
 pub use scheduler::EPOCH_TICK;
 
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 
 use wasm_node_protocol::ExitReason;
 
@@ -54,18 +55,18 @@ pub const MAILBOX_LIMIT_BYTES: usize = 512 << 20;
 /// Timers that one actor may have running; beyond that it ends with a `limit` reason.
 pub const MAX_TIMERS_PER_ACTOR: usize = 100_000;
 
-/// Processes that a node can hold, fewer than pids have slots; beyond that a spawn fails with
-/// `too-many-actors`.
-pub const MAX_PROCESSES: usize = 4_000_000;
+/// Processes that a node can hold, as many as the BEAM by default (`+P`) and fewer than pids have
+/// slots; beyond that a spawn fails with `too-many-actors`.
+pub const MAX_PROCESSES: usize = 1 << 20;
 
 /// The largest message body; sending a larger one is refused.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// What a process runs: an actor's code. Called by one worker thread at a time.
 pub trait Program: Send {
-    /// Goes on until the turn is over. `Pending` if it waits in the middle of one: then it is
-    /// called again after `waker` was woken or a signal arrived.
-    fn run(&mut self, waker: &Waker) -> Poll<Step>;
+    /// Goes on until the turn of this process is over. `Pending` if it waits in the middle of
+    /// one: then it is called again after the process was woken or a signal arrived.
+    fn run(&mut self, process: &Arc<Process>) -> Poll<Step>;
 
     /// Whether there is something to do although no message came: it has not begun, waits in
     /// the middle of a turn, or has a new version to move to.

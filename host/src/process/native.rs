@@ -1,7 +1,7 @@
 //! Processes of the node itself: the host's own code as a party among actors.
 
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ struct Forward {
 }
 
 impl Program for Forward {
-    fn run(&mut self, _: &Waker) -> Poll<Step> {
+    fn run(&mut self, _: &Arc<Process>) -> Poll<Step> {
         let Some(runtime) = self.process.runtime() else {
             return Poll::Ready(Step::Stop(ExitReason::Shutdown));
         };
@@ -54,7 +54,7 @@ impl Native {
             options: SpawnOptions::default(),
             mailbox_limit: None,
         })?;
-        process.actor().set_trap_exit(true);
+        process.with_actor(|actor| actor.set_trap_exit(true));
         let (sender, messages) = mpsc::unbounded_channel();
         let program = Forward {
             process: process.clone(),

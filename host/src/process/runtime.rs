@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +17,9 @@ use super::registry::Registry;
 use super::scheduler::Scheduler;
 use super::table::Table;
 use super::timers::{Action, Timers};
-use super::{MAILBOX_HIGH_MESSAGES, MAX_BODY_BYTES, Program, SUSPEND_MAX, Step};
+use super::{
+    MAILBOX_HIGH_MESSAGES, MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX, Step,
+};
 
 /// How sending to another node went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +208,7 @@ impl Runtime {
 
     /// Gives a spawned process its program, and runs it.
     pub fn begin(&self, process: &Arc<Process>, program: Box<dyn Program>) {
-        *process.program.lock() = Some(program);
+        *process.state.lock().program.borrow_mut() = Some(program);
         process.notify();
     }
 
@@ -217,6 +219,10 @@ impl Runtime {
         } else {
             None
         }
+    }
+
+    pub(super) fn process(&self, serial: u64) -> Option<Arc<Process>> {
+        self.table.get(serial)
     }
 
     /// Processes that live on this node.
@@ -244,7 +250,7 @@ impl Runtime {
     pub fn register(&self, name: &str, pid: Pid) -> Result<(), RegisterError> {
         let process = self.get(pid).ok_or(RegisterError::NoProc)?;
         self.registry.register(name, pid)?;
-        process.actor().add_name(name);
+        process.names().push(name.to_owned());
         // It may have ended in between, and released its names before this one was there.
         if self.get(pid).is_none() {
             self.registry.release(name, pid);
@@ -257,7 +263,7 @@ impl Runtime {
     pub fn unregister(&self, name: &str) -> bool {
         let holder = self.registry.unregister(name);
         if let Some(process) = holder.and_then(|pid| self.get(pid)) {
-            process.actor().remove_name(name);
+            process.names().retain(|held| held != name);
         }
         holder.is_some()
     }
@@ -279,7 +285,7 @@ impl Runtime {
     pub fn signal(self: &Arc<Self>, to: Pid, signal: Signal) -> Sent {
         if to.node == self.node {
             match self.table.get(to.serial) {
-                Some(process) => match process.push(signal) {
+                Some(process) => match process.push(&self.scheduler, signal) {
                     Pushed::Ok => Sent::Ok,
                     Pushed::Full => Sent::Congested,
                     Pushed::Closed(signal) => {
@@ -294,6 +300,31 @@ impl Runtime {
             }
         } else {
             self.network().send(to.node, Target::Pid(to), signal)
+        }
+    }
+
+    /// As [`Self::signal`], by a process in its turn, or of the host's own.
+    fn signal_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) -> Sent {
+        if to.node != self.node {
+            return self.signal(to, signal);
+        }
+        let mut signal = Some(signal);
+        let pushed = sender.with_actor(|actor| {
+            let to = actor.route(to, || self.table.get(to.serial))?;
+            let pushed = to.push(&self.scheduler, signal.take()?);
+            if matches!(pushed, Pushed::Closed(_)) {
+                actor.forget_route();
+            }
+            Some(pushed)
+        });
+        match (pushed, signal) {
+            (Some(Pushed::Ok), _) => Sent::Ok,
+            (Some(Pushed::Full), _) => Sent::Congested,
+            (Some(Pushed::Closed(signal)), _) | (None, Some(signal)) => {
+                self.bounce(to, signal);
+                Sent::Ok
+            }
+            (None, None) => Sent::Ok,
         }
     }
 
@@ -415,7 +446,7 @@ impl Runtime {
 
     /// Sends a message from a process, and suspends it if the receiver is overfull.
     pub fn send_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) {
-        if self.signal(to, signal) == Sent::Congested && to != sender.pid {
+        if self.signal_from(sender, to, signal) == Sent::Congested && to != sender.pid {
             self.suspend(to);
         }
     }
@@ -463,7 +494,7 @@ impl Runtime {
             self.resolve(to)
         };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
-        asker.actor().add_pending(tag, node, timeout);
+        asker.with_actor(|actor| actor.add_pending(tag, node, timeout));
         // Here and not only after a turn: the asker may be the host's own, or wait in one.
         self.arm(asker);
         let refuse = |error| {
@@ -507,7 +538,7 @@ impl Runtime {
     ) -> Sent {
         if node == self.node {
             match target {
-                Target::Pid(pid) => self.signal(pid, signal),
+                Target::Pid(pid) => self.signal_from(from, pid, signal),
                 name => self.deliver(name, signal),
             }
         } else {
@@ -519,12 +550,12 @@ impl Runtime {
 
     /// Gives up a request.
     pub fn forget(self: &Arc<Self>, asker: &Process, tag: Ref) {
-        asker.actor().forget(tag);
+        asker.with_actor(|actor| actor.forget(tag));
     }
 
     /// Answers a request that the process took.
     pub fn reply(self: &Arc<Self>, replier: &Process, to: Pid, tag: Ref, body: Bytes) {
-        replier.actor().answered(tag);
+        replier.with_actor(|actor| actor.answered(tag));
         self.send_from(
             replier,
             to,
@@ -537,7 +568,7 @@ impl Runtime {
 
     /// Erlang's `link/1`.
     pub fn link(self: &Arc<Self>, process: &Process, to: Pid) {
-        if to == process.pid || !process.actor().add_link(to) {
+        if to == process.pid || !process.with_actor(|actor| actor.add_link(to)) {
             return;
         }
         let signal = Signal::Link { from: process.pid };
@@ -556,7 +587,7 @@ impl Runtime {
 
     /// Erlang's `unlink/1`.
     pub fn unlink(self: &Arc<Self>, process: &Process, to: Pid) {
-        if process.actor().remove_link(to) {
+        if process.with_actor(|actor| actor.remove_link(to)) {
             self.signal(to, Signal::Unlink { from: process.pid });
         }
     }
@@ -581,7 +612,7 @@ impl Runtime {
             Target::Pid(pid) => Some(pid),
             Target::Name(_) => None,
         };
-        process.actor().add_monitor(tag, node, pid);
+        process.with_actor(|actor| actor.add_monitor(tag, node, pid));
         let gone = gone.or_else(|| {
             let signal = Signal::Monitor {
                 from: process.pid,
@@ -605,7 +636,7 @@ impl Runtime {
 
     /// Erlang's `demonitor/2` with `flush`.
     pub fn demonitor(self: &Arc<Self>, process: &Process, tag: Ref) {
-        let watched = process.actor().remove_monitor(tag);
+        let watched = process.with_actor(|actor| actor.remove_monitor(tag));
         if let Some((_, Some(pid))) = watched {
             self.signal(pid, Signal::Demonitor { tag });
         }
@@ -636,37 +667,41 @@ impl Runtime {
         if node != self.node {
             process.remote.store(true, Ordering::Release);
         }
-        process
-            .actor()
-            .add_spawning(tag, node, child, options.link, options.monitor);
+        let (link, monitor) = (options.link, options.monitor);
+        process.with_actor(|actor| actor.add_spawning(tag, node, child, link, monitor));
     }
 
     /// Notes that a child spawned on this node exists, linked or monitored from now on.
     pub fn adopt(&self, process: &Process, tag: Ref, child: Pid, options: &SpawnOptions) {
-        let mut actor = process.actor();
-        if options.link {
-            actor.add_link(child);
-        }
-        if options.monitor {
-            actor.add_monitor(tag, child.node, Some(child));
-        }
+        process.with_actor(|actor| {
+            if options.link {
+                actor.add_link(child);
+            }
+            if options.monitor {
+                actor.add_monitor(tag, child.node, Some(child));
+            }
+        });
     }
 
     /// Notes that a process holds global names or is in groups.
     pub fn note_cluster_tables(&self, process: &Process) {
-        process.actor().in_cluster_tables = true;
+        process.with_actor(|actor| actor.in_cluster_tables = true);
     }
 
     /// Starts a timer whose message goes to the process itself, or, with a body, an `info`
     /// message to somebody.
     pub fn start_timer(
         &self,
-        process: &Process,
+        process: &Arc<Process>,
         after: Duration,
         send: Option<(Pid, Bytes)>,
     ) -> Ref {
         let tag = self.make_ref();
-        process.actor().add_timer();
+        if !process.timer_begins() {
+            process.doom(ExitReason::Limit(format!(
+                "timers: more than {MAX_TIMERS_PER_ACTOR}"
+            )));
+        }
         let owner = process.pid;
         let action = match send {
             Some((to, body)) => Action::Send {
@@ -684,18 +719,22 @@ impl Runtime {
     /// Cancels a timer; whether it was still to fire.
     pub fn cancel_timer(&self, process: &Process, tag: Ref) -> bool {
         let cancelled = self.timers.cancel(tag);
-        let mut actor = process.actor();
         match cancelled {
-            true => actor.timer_over(),
-            false => actor.forget_timer(tag),
+            true => process.timer_over(),
+            false => process.with_actor(|actor| actor.forget_timer(tag)),
         }
         cancelled
     }
 
     /// The next message of the process that runs on this thread.
     pub fn next(&self, process: &Process) -> Option<Message> {
-        let mut actor = process.actor();
-        actor.next().or_else(|| {
+        process.with_actor(|actor| {
+            if let Some(message) = actor.next() {
+                return Some(message);
+            }
+            if !process.has_incoming() {
+                return None;
+            }
             actor.accept(|queue| process.drain(queue));
             actor.next()
         })
@@ -703,14 +742,15 @@ impl Runtime {
 
     /// The next message that answers this ref.
     pub fn next_answering(&self, process: &Process, tag: Ref) -> Option<Message> {
-        let mut actor = process.actor();
-        actor.accept(|queue| process.drain(queue));
-        actor.next_answering(tag)
+        process.with_actor(|actor| {
+            actor.accept(|queue| process.drain(queue));
+            actor.next_answering(tag)
+        })
     }
 
     /// Sees to it that a process that waits in the middle of a turn is run by then.
     pub fn wake_at(&self, process: &Arc<Process>, at: Instant) {
-        if process.actor().arm_for(at) {
+        if process.with_actor(|actor| actor.arm_for(at)) {
             self.timers
                 .set(at, None, Action::Wake(Arc::downgrade(process)));
         }
@@ -721,7 +761,8 @@ impl Runtime {
     /// Runs a process until its turn is over; whether it wants another at once.
     pub(super) fn run(self: &Arc<Self>, process: &Arc<Process>) -> bool {
         process.begin();
-        let mut program = process.program.lock();
+        let state = process.state.lock();
+        let mut program = state.program.borrow_mut();
         if let Some(reason) = self.take_in(process) {
             *program = None;
             drop(program);
@@ -730,15 +771,14 @@ impl Runtime {
         }
         // Woken for nothing that concerns its code, or the code is not there yet.
         let nothing_to_do = match &*program {
-            Some(program) => !program.wants_turn() && process.actor().mailbox_len() == 0,
+            Some(program) => !program.wants_turn() && state.actor.borrow().mailbox_len() == 0,
             None => true,
         };
         if nothing_to_do {
             self.arm(process);
             return process.end(false);
         }
-        let waker = Waker::from(process.clone());
-        let polled = program.as_mut().map(|program| program.run(&waker));
+        let polled = program.as_mut().map(|program| program.run(process));
         match polled {
             Some(Poll::Ready(Step::Stop(reason))) => {
                 let program = program.take();
@@ -764,20 +804,20 @@ impl Runtime {
         if let Some(reason) = process.take_doom() {
             return Some(reason);
         }
-        let mut actor = process.actor();
-        // What an actor with much to do did not take in yet stays in the inbox, where it
-        // counts for those who send.
-        if actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
-            actor.accept(|queue| process.drain(queue));
-        }
-        actor.expire();
-        actor.ending()
+        process.with_actor(|actor| {
+            // What an actor with much to do did not take in yet stays in the inbox, where it
+            // counts for those who send.
+            if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
+                actor.accept(|queue| process.drain(queue));
+            }
+            actor.expire();
+            actor.ending()
+        })
     }
 
     /// A turn is over; whether the process wants another at once.
     fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
-        let (started, waiting) = {
-            let mut actor = process.actor();
+        let (started, waiting) = process.with_actor(|actor| {
             let started = if *step == Step::Starting {
                 None
             } else {
@@ -785,7 +825,7 @@ impl Runtime {
             };
             actor.settle(step);
             (started, actor.mailbox_len())
-        };
+        });
         if let Some(Starter { parent, tag }) = started {
             self.signal(
                 parent,
@@ -800,7 +840,7 @@ impl Runtime {
     }
 
     fn arm(&self, process: &Arc<Process>) {
-        let arm = process.actor().arm();
+        let arm = process.with_actor(Actor::arm);
         if let Some(at) = arm {
             self.timers
                 .set(at, None, Action::Wake(Arc::downgrade(process)));
@@ -811,20 +851,18 @@ impl Runtime {
     pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
         self.table.remove(process.pid.serial);
         let left = process.close();
-        let (names, signals, starter, in_cluster_tables) = {
-            let mut actor = process.actor();
+        let (signals, starter, in_cluster_tables) = process.with_actor(|actor| {
             // What came too late to be taken in is answered in order: links and monitors
             // among it get the true reason.
             let mut left = Some(left);
             actor.accept(|queue| *queue = left.take().unwrap_or_default());
-            let names = actor.names().to_vec();
             (
-                names,
                 actor.farewell(reason),
                 actor.starter.take(),
                 actor.in_cluster_tables,
             )
-        };
+        });
+        let names = std::mem::take(&mut *process.names());
         for name in names {
             self.registry.release(&name, process.pid);
         }

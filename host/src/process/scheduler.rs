@@ -50,8 +50,8 @@ struct Lane {
     driver_tid: AtomicU32,
     /// Counts turns; odd while one runs.
     turn: AtomicU64,
-    /// What runs, while the watchdog may want to end it.
-    current: Mutex<Option<Weak<Process>>>,
+    /// What runs, while the watchdog may want to end it: a pid's serial.
+    current: AtomicU64,
     parked: AtomicBool,
     wake: Condvar,
     sleep: Mutex<bool>,
@@ -98,7 +98,7 @@ impl Scheduler {
             driver: AtomicU64::new(0),
             driver_tid: AtomicU32::new(0),
             turn: AtomicU64::new(0),
-            current: Mutex::new(None),
+            current: AtomicU64::new(0),
             parked: AtomicBool::new(false),
             wake: Condvar::new(),
             sleep: Mutex::new(false),
@@ -350,8 +350,10 @@ fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
         round = round.wrapping_add(1);
         match scheduler.find(at, round) {
             Some(process) => {
-                *lane.current.lock() = Some(Arc::downgrade(&process));
-                let turn = lane.turn.fetch_add(1, Ordering::AcqRel) + 1;
+                lane.current.store(process.pid.serial, Ordering::Relaxed);
+                // Nobody else moves an even count on.
+                let turn = lane.turn.load(Ordering::Relaxed) + 1;
+                lane.turn.store(turn, Ordering::Release);
                 HERE.with_borrow_mut(|here| here.as_mut().map(|here| here.turn = turn));
                 let again = strong.run(&process);
                 let detached = !lane.end_turn(turn);
@@ -453,12 +455,12 @@ fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64) {
     let scheduler = &runtime.scheduler;
     let lane = &scheduler.lanes[at];
     let tid = lane.driver_tid.load(Ordering::Relaxed);
-    let current = lane.current.lock().clone();
+    let current = lane.current.load(Ordering::Relaxed);
     if lane.turn.load(Ordering::Acquire) != turn {
         return;
     }
     if scheduler.detached.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS {
-        if let Some(process) = current.and_then(|current| current.upgrade()) {
+        if let Some(process) = runtime.process(current) {
             process.doom(ExitReason::Limit(format!(
                 "cpu: a turn ran long while {MAX_DETACHED_THREADS} others did"
             )));

@@ -1,7 +1,7 @@
 //! Signals, ends and scheduling, with native programs in place of wasm.
 
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Closure<F>(Arc<Process>, F, bool);
 
 impl<F: FnMut(&Runtime, &Arc<Process>) -> Step + Send> Program for Closure<F> {
-    fn run(&mut self, _: &Waker) -> Poll<Step> {
+    fn run(&mut self, _: &Arc<Process>) -> Poll<Step> {
         self.2 = true;
         let runtime = self.0.runtime().expect("the runtime outlives the test");
         Poll::Ready((self.1)(&runtime, &self.0))
@@ -187,7 +187,7 @@ async fn exit_signals_follow_links_and_can_be_trapped() {
     );
     // `normal` passes by those who do not trap; `kill` stops even those who do.
     let third = echo(&runtime);
-    third.actor().set_trap_exit(true);
+    third.with_actor(|actor| actor.set_trap_exit(true));
     let monitor = runtime.monitor(native.process(), &to(third.pid));
     runtime.exit(native.process(), third.pid, ExitReason::Shutdown);
     let still = native.call(&to(third.pid), "x".into(), PATIENCE).await;

@@ -120,13 +120,16 @@ fn fire(runtime: &Arc<Runtime>, action: Action) {
             }
         }
         Action::Timer { owner, tag } => {
+            if let Some(owner) = runtime.get(owner) {
+                owner.timer_over();
+            }
             runtime.signal(owner, Signal::Timer { tag });
         }
         Action::Send {
             owner, to, body, ..
         } => {
             if let Some(owner) = runtime.get(owner) {
-                owner.actor().timer_over();
+                owner.timer_over();
             }
             runtime.signal(to, Signal::Info(body));
         }

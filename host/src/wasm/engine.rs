@@ -1,14 +1,16 @@
 //! The one engine of a node, and the linkers for components that wait and that do not.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::wasm_node::actor;
 use super::data::ActorData;
-use super::core::{self, Awake};
+use super::core::{self, Awake, MAX_AWAKE_ACTORS};
 use super::keyvalue;
+use super::version::Version;
 
 /// Linear memory that an actor may use unless its module sets another limit.
 pub const DEFAULT_MEMORY_LIMIT_BYTES: usize = 128 << 20;
@@ -60,6 +62,7 @@ pub struct Engine {
     plain: Linker<ActorData>,
     core: wasmtime::Linker<ActorData>,
     awake: Arc<Awake>,
+    sleepless: Arc<AtomicUsize>,
     full: Linker<ActorData>,
 }
 
@@ -107,6 +110,7 @@ impl Engine {
             plain,
             core,
             awake: Arc::default(),
+            sleepless: Arc::default(),
             full,
         })
     }
@@ -136,17 +140,30 @@ impl Engine {
         self.awake.clone()
     }
 
+    /// Counts the actors that cannot be put aside.
+    pub(super) fn sleepless(&self) -> Arc<AtomicUsize> {
+        self.sleepless.clone()
+    }
+
+    /// Whether there is room for another actor of a version.
+    pub fn has_room_for(&self, version: &Version) -> bool {
+        version.can_sleep() || self.sleepless.load(Ordering::Relaxed) < max_sleepless_actors()
+    }
+
     /// Links all others.
     pub(super) fn full(&self) -> &Linker<ActorData> {
         &self.full
     }
 }
 
-/// Actors that a node takes: as many as there are instances, less some for moves to new
-/// versions, in which an actor has two for a moment.
-pub fn max_actors() -> usize {
-    let instances = instance_limit() as usize;
-    instances - instances / 20
+/// Actors that can have an instance for good, as they cannot be put aside as data: what is left
+/// by those that can, less some for moves to new versions, in which an actor has two for a moment.
+fn max_sleepless_actors() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let instances = instance_limit() as usize;
+        (instances - instances / 20).saturating_sub(3 * MAX_AWAKE_ACTORS)
+    })
 }
 
 /// Instances that fit into the mappings that the kernel grants one process.
@@ -156,7 +173,7 @@ fn instance_limit() -> u32 {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(DEFAULT_MAX_MAP_COUNT);
     let instances = mappings.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_INSTANCE;
-    instances.clamp(100, MAX_INSTANCES)
+    instances.clamp(4 * MAX_AWAKE_ACTORS as u32, MAX_INSTANCES)
 }
 
 fn messaging(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<ActorData>> {

@@ -17,7 +17,7 @@ use super::bindings::wasm_node::actor::types as wit;
 use super::data::ActorData;
 use super::core::{Asleep, CoreInstance};
 use super::services::Services;
-use super::version::{Code, Flavour, ModuleSlot, UpgradeReport, Version};
+use super::version::{Code, Flavour, ModuleSlot, Sleepless, UpgradeReport, Version};
 use crate::process::{Process, Program, Runtime, Step, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -74,6 +74,17 @@ enum Upgrade {
 struct Instance {
     version: Arc<Version>,
     code: Running,
+    _sleepless: Option<Sleepless>,
+}
+
+impl Instance {
+    fn new(version: Arc<Version>, code: Running) -> Box<Self> {
+        Box::new(Self {
+            _sleepless: version.count_sleepless(),
+            version,
+            code,
+        })
+    }
 }
 
 enum Running {
@@ -132,18 +143,12 @@ impl WasmProgram {
         };
         let woken = code.wake(asleep, self.home.data(&version));
         let code = woken.map_err(|error| instance_error(&error))?;
-        Ok(Box::new(Instance {
-            version,
-            code: Running::Core(code),
-        }))
+        Ok(Instance::new(version, Running::Core(code)))
     }
 
-    fn wait(
-        &mut self,
-        mut future: Pin<Box<dyn Future<Output = Done> + Send>>,
-        waker: &Waker,
-    ) -> Poll<Step> {
-        match future.as_mut().poll(&mut Context::from_waker(waker)) {
+    fn wait(&mut self, mut future: Pin<Box<dyn Future<Output = Done> + Send>>) -> Poll<Step> {
+        let waker = Waker::from(self.home.process.clone());
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => {
                 self.phase = Phase::Waiting(future);
                 Poll::Pending
@@ -166,7 +171,7 @@ impl WasmProgram {
 }
 
 impl Program for WasmProgram {
-    fn run(&mut self, waker: &Waker) -> Poll<Step> {
+    fn run(&mut self, process: &Arc<Process>) -> Poll<Step> {
         let phase = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Asleep(asleep, version) => match self.wake(&asleep, version) {
                 Ok(instance) => Phase::Ready(instance),
@@ -174,7 +179,7 @@ impl Program for WasmProgram {
             },
             phase => phase,
         };
-        let resting = self.home.process.take_rest();
+        let resting = process.take_rest();
         match phase {
             Phase::Fresh(args) if self.slot.current().flavour() == Flavour::Core => {
                 self.seen = self.slot.generation();
@@ -199,14 +204,14 @@ impl Program for WasmProgram {
                         },
                     }
                 };
-                self.wait(Box::pin(first), waker)
+                self.wait(Box::pin(first))
             }
             Phase::Ready(instance) if self.upgrade_waits || self.slot.generation() != self.seen => {
                 self.seen = self.slot.generation();
                 let (home, version) = (self.home.clone(), self.slot.current());
-                self.wait(Box::pin(upgrade_then_turn(home, instance, version)), waker)
+                self.wait(Box::pin(upgrade_then_turn(home, instance, version)))
             }
-            Phase::Ready(instance) if resting && !self.home.process.has_messages() => {
+            Phase::Ready(instance) if resting && !process.has_messages() => {
                 self.phase = instance.sleep();
                 // Nothing has happened: what it waits for stays as it is.
                 Poll::Pending
@@ -224,9 +229,9 @@ impl Program for WasmProgram {
                         upgraded: None,
                     }
                 };
-                self.wait(Box::pin(turn), waker)
+                self.wait(Box::pin(turn))
             }
-            Phase::Waiting(future) => self.wait(future, waker),
+            Phase::Waiting(future) => self.wait(future),
             Phase::Asleep(..) | Phase::Over => Poll::Ready(Step::Stop(ExitReason::Normal)),
         }
     }
@@ -309,7 +314,7 @@ impl Instance {
         match begun.await {
             Ok((turn, save, Ok(outcome))) => {
                 let code = Running::Component { store, turn, save };
-                Ok((Box::new(Self { version, code }), outcome.into()))
+                Ok((Self::new(version, code), outcome.into()))
             }
             Ok((_, _, Err(reason))) => Err(reason.into()),
             Err(error) => Err(reason_of(&error, store.data_mut())),
@@ -328,8 +333,7 @@ impl Instance {
         let mut instance = occupied.map_err(|error| instance_error(&error))?;
         match instance.init(start) {
             Ok(Ok(outcome)) => {
-                let code = Running::Core(instance);
-                Ok((Box::new(Self { version, code }), outcome))
+                Ok((Self::new(version, Running::Core(instance)), outcome))
             }
             Ok(Err(reason)) => {
                 code.vacate(instance);
@@ -341,7 +345,7 @@ impl Instance {
 
     /// Its state as data, if it is of a kind that can be.
     fn sleep(self: Box<Self>) -> Phase {
-        let Self { version, code } = *self;
+        let Self { version, code, .. } = *self;
         let code = match (version.code(), code) {
             (Code::Core(core), Running::Core(instance)) => match core.sleep(instance) {
                 Ok(asleep) => return Phase::Asleep(Box::new(asleep), version),
@@ -349,12 +353,12 @@ impl Instance {
             },
             (_, code) => code,
         };
-        Phase::Ready(Box::new(Self { version, code }))
+        Phase::Ready(Self::new(version, code))
     }
 
     /// Its actor has ended, and it is not in a call.
     fn vacate(self: Box<Self>) {
-        let Self { version, code } = *self;
+        let Self { version, code, .. } = *self;
         if let (Code::Core(core), Running::Core(instance)) = (version.code(), code) {
             core.vacate(instance);
         }

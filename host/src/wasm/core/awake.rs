@@ -1,8 +1,9 @@
 //! Which actors have an instance, and which of them should give it back.
 //!
 //! Owns the count and the order. Contract: while more than [`MAX_AWAKE_ACTORS`] actors that can
-//! sleep have an instance, those that have not run for longest are asked to; the others are left
-//! alone. Does not put anybody to sleep: an actor does that itself, in its next turn.
+//! sleep have an instance, those that have not run for longest are asked to; beyond twice that,
+//! those that were given theirs first, whatever they do. Does not put anybody to sleep: an actor
+//! does that itself, in its next turn.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use crate::process::Process;
 
 /// Actors that can sleep and have an instance all the same. Beyond that, those that have waited
 /// longest are put aside as data: about a kilobyte each instead of some twenty.
-pub const MAX_AWAKE_ACTORS: usize = 4_096;
+pub const MAX_AWAKE_ACTORS: usize = 2_048;
 
 /// Entries looked at for each one that comes in: more than one, so that those whose actors have
 /// ended go faster than new ones come.
@@ -55,7 +56,8 @@ impl Awake {
                     continue;
                 };
                 let turns = process.turns();
-                if count > MAX_AWAKE_ACTORS && turns == seen {
+                let many = count > 2 * MAX_AWAKE_ACTORS;
+                if many || (count > MAX_AWAKE_ACTORS && turns == seen) {
                     // Comes in again with its next instance.
                     tired.push(process);
                     break;

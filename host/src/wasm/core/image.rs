@@ -90,8 +90,4 @@ impl Changes {
             }
         }
     }
-
-    pub(super) fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.places.len() * size_of::<u32>()
-    }
 }

@@ -21,7 +21,7 @@ use crate::wasm::bindings::wasm_node::actor::types as wit;
 use crate::wasm::data::ActorData;
 
 /// Empty instances kept for each version of a module; more are dropped.
-const MAX_WARM_INSTANCES: usize = 256;
+const MAX_WARM_INSTANCES: usize = 64;
 
 /// Wasm's page.
 const WASM_PAGE_BYTES: usize = 64 << 10;
@@ -125,7 +125,7 @@ impl CoreCode {
         })
     }
 
-    /// Whether its instances can be used again, and put aside.
+    /// Whether its actors can be put aside as data.
     pub(in crate::wasm) fn is_restorable(&self) -> bool {
         self.restorable
     }
@@ -248,11 +248,6 @@ fn require_type(module: &Module, name: &str, params: &[ValType], results: usize)
 
 impl CoreInstance {
     /// The data behind its imports.
-    pub(in crate::wasm) fn data(&self) -> &ActorData {
-        self.store.data()
-    }
-
-    /// See [`Self::data`].
     pub(in crate::wasm) fn data_mut(&mut self) -> &mut ActorData {
         self.store.data_mut()
     }

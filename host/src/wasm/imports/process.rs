@@ -82,7 +82,7 @@ impl Host for ActorData {
     }
 
     fn trap_exit(&mut self, on: bool) -> wasmtime::Result<bool> {
-        Ok(self.process.actor().set_trap_exit(on))
+        Ok(self.process.with_actor(|actor| actor.set_trap_exit(on)))
     }
 
     fn is_alive(&mut self, target: Pid) -> wasmtime::Result<bool> {
