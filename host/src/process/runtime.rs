@@ -751,8 +751,7 @@ impl Runtime {
     /// Sees to it that a process that waits in the middle of a turn is run by then.
     pub fn wake_at(&self, process: &Arc<Process>, at: Instant) {
         if process.with_actor(|actor| actor.arm_for(at)) {
-            self.timers
-                .set(at, None, Action::Wake(Arc::downgrade(process)));
+            self.wake_process_at(process, at);
         }
     }
 
@@ -817,14 +816,14 @@ impl Runtime {
 
     /// A turn is over; whether the process wants another at once.
     fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
-        let (started, waiting) = process.with_actor(|actor| {
+        let (started, waiting, wake) = process.with_actor(|actor| {
             let started = if *step == Step::Starting {
                 None
             } else {
                 actor.starter.take()
             };
             actor.settle(step);
-            (started, actor.mailbox_len())
+            (started, actor.mailbox_len(), actor.arm())
         });
         if let Some(Starter { parent, tag }) = started {
             self.signal(
@@ -835,16 +834,21 @@ impl Runtime {
                 },
             );
         }
-        self.arm(process);
+        if let Some(at) = wake {
+            self.wake_process_at(process, at);
+        }
         process.end(wants || waiting > 0)
     }
 
     fn arm(&self, process: &Arc<Process>) {
-        let arm = process.with_actor(Actor::arm);
-        if let Some(at) = arm {
-            self.timers
-                .set(at, None, Action::Wake(Arc::downgrade(process)));
+        if let Some(at) = process.with_actor(Actor::arm) {
+            self.wake_process_at(process, at);
         }
+    }
+
+    fn wake_process_at(&self, process: &Arc<Process>, at: Instant) {
+        self.timers
+            .set(at, None, Action::Wake(Arc::downgrade(process)));
     }
 
     /// A process has ended: answers everybody who waits for it. Once.

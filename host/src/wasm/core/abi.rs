@@ -34,7 +34,13 @@ pub(super) trait Lift: Layout {
 
 /// A value that the host passes to guests.
 pub(super) trait Lower: Layout {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()>;
+    /// Into `SIZE` bytes, which go into the guest's memory when all of a result is there; what
+    /// lies elsewhere goes into the guest at once.
+    fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()>;
+    /// Into the first `SIZE` of these bytes.
+    fn store_first(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        self.store(guest, &mut to[..Self::SIZE])
+    }
     /// As the only result, for types that take one argument or none.
     fn scalar(&self) -> u64 {
         0
@@ -58,6 +64,15 @@ pub(super) struct Guest<'a> {
 impl<'a> Guest<'a> {
     pub(super) fn new(store: StoreContextMut<'a, ActorData>, space: Space) -> Self {
         Self { store, space }
+    }
+
+    /// Lowers a result to where the guest wants it.
+    pub(super) fn result<T: Lower>(&mut self, value: T, at: usize) -> Result<()> {
+        const { assert!(T::SIZE <= MAX_RESULT_BYTES) };
+        let mut result = [0; MAX_RESULT_BYTES];
+        let result = &mut result[..T::SIZE];
+        value.store(self, result)?;
+        self.write(at, result)
     }
 
     /// Lowers bytes; gives where they are.
@@ -97,6 +112,9 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 }
+
+/// More than the largest result takes.
+const MAX_RESULT_BYTES: usize = 128;
 
 /// So many bytes of a guest's memory.
 fn slice(memory: &[u8], at: usize, bytes: usize) -> Result<&[u8]> {
@@ -160,8 +178,9 @@ macro_rules! integer {
             }
         }
         impl Lower for $type {
-            fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-                guest.write(at, &self.to_le_bytes())
+            fn store(self, _: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+                to.copy_from_slice(&self.to_le_bytes());
+                Ok(())
             }
             fn scalar(&self) -> u64 {
                 u64::from(*self)
@@ -198,8 +217,9 @@ impl Lift for bool {
 }
 
 impl Lower for bool {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-        guest.write(at, &[u8::from(self)])
+    fn store(self, _: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        to[0] = u8::from(self);
+        Ok(())
     }
     fn scalar(&self) -> u64 {
         u64::from(*self)
@@ -222,9 +242,10 @@ macro_rules! pointer {
 
 pointer!(Vec<u8>, String, bytes::Bytes, Vec<String>, Vec<wit::Pid>, Vec<ModuleInfo>);
 
-fn store_pointer(guest: &mut Guest<'_>, at: usize, to: usize, count: usize) -> Result<()> {
-    let (to, count) = (u32::try_from(to)?, u32::try_from(count)?);
-    guest.write(at, &(u64::from(count) << 32 | u64::from(to)).to_le_bytes())
+fn store_pointer(to: &mut [u8], at: usize, count: usize) -> Result<()> {
+    let (at, count) = (u32::try_from(at)?, u32::try_from(count)?);
+    to.copy_from_slice(&(u64::from(count) << 32 | u64::from(at)).to_le_bytes());
+    Ok(())
 }
 
 impl Lift for Vec<u8> {
@@ -239,16 +260,16 @@ impl Lift for Vec<u8> {
 }
 
 impl Lower for Vec<u8> {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-        let to = guest.bytes(&self)?;
-        store_pointer(guest, at, to, self.len())
+    fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        let at = guest.bytes(&self)?;
+        store_pointer(to, at, self.len())
     }
 }
 
 impl Lower for bytes::Bytes {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-        let to = guest.bytes(&self)?;
-        store_pointer(guest, at, to, self.len())
+    fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        let at = guest.bytes(&self)?;
+        store_pointer(to, at, self.len())
     }
 }
 
@@ -262,22 +283,24 @@ impl Lift for String {
 }
 
 impl Lower for String {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-        let to = guest.bytes(self.as_bytes())?;
-        store_pointer(guest, at, to, self.len())
+    fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        let at = guest.bytes(self.as_bytes())?;
+        store_pointer(to, at, self.len())
     }
 }
 
 macro_rules! list {
     ($($type:ty),*) => {$(
         impl Lower for Vec<$type> {
-            fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-                let to = guest.allocate(<$type>::ALIGN, <$type>::SIZE * self.len())?;
+            fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+                let mut elements = vec![0; <$type>::SIZE * self.len()];
                 let count = self.len();
-                for (index, each) in self.into_iter().enumerate() {
-                    each.store(guest, to + index * <$type>::SIZE)?;
+                for (each, to) in self.into_iter().zip(elements.chunks_exact_mut(<$type>::SIZE)) {
+                    each.store(guest, to)?;
                 }
-                store_pointer(guest, at, to, count)
+                let at = guest.allocate(<$type>::ALIGN, elements.len())?;
+                guest.write(at, &elements)?;
+                store_pointer(to, at, count)
             }
         }
     )*};
@@ -325,10 +348,11 @@ macro_rules! record {
             }
         }
         impl<$($generic: Lower),*> Lower for $type {
-            fn store(self, _guest: &mut Guest<'_>, _at: usize) -> Result<()> {
+            fn store(self, _guest: &mut Guest<'_>, _to: &mut [u8]) -> Result<()> {
+                let _at = 0;
                 $(
                     let _at = align_up(_at, <$ty>::ALIGN);
-                    self.$field.store(_guest, _at)?;
+                    self.$field.store(_guest, &mut _to[_at.._at + <$ty>::SIZE])?;
                     let _at = _at + <$ty>::SIZE;
                 )*
                 Ok(())
@@ -387,11 +411,12 @@ impl Lift for SpawnFlags {
 }
 
 impl Lower for SpawnFlags {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+    fn store(self, _: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
         let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
         let set = flags.into_iter().enumerate();
         let bits = set.filter(|(_, flag)| self.contains(*flag));
-        guest.write(at, &[bits.map(|(bit, _)| 1 << bit).sum()])
+        to[0] = bits.map(|(bit, _)| 1 << bit).sum();
+        Ok(())
     }
 }
 
@@ -427,13 +452,17 @@ macro_rules! variant {
             }
         }
         impl<$($generic: Lower),*> Lower for $type {
-            fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+            fn store(self, _guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
                 match self {
                     $($pattern => {
-                        guest.write(at, &[$tag])?;
-                        $value.store(guest, at + align_up(1, Self::ALIGN))
+                        to[0] = $tag;
+                        let at = align_up(1, Self::ALIGN);
+                        $value.store(_guest, &mut to[at..at + <$ty>::SIZE])
                     })*
-                    $($plain => guest.write(at, &[$plain_tag]),)*
+                    $($plain => {
+                        to[0] = $plain_tag;
+                        Ok(())
+                    })*
                 }
             }
             fn scalar(&self) -> u64 {
@@ -595,10 +624,9 @@ variant!(
 );
 
 impl Lower for process::Message {
-    fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
+    fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
         use process::Message as M;
-        let value = at + align_up(1, Self::ALIGN);
-        let tag: u8 = match self {
+        let tag: u8 = match &self {
             M::Info(_) => 0,
             M::Cast(_) => 1,
             M::Request { .. } => 2,
@@ -614,43 +642,44 @@ impl Lower for process::Message {
             M::NodeUp(_) => 12,
             M::NodeDown(_) => 13,
         };
-        guest.write(at, &[tag])?;
-        match self.clone() {
-            M::Info(body) | M::Cast(body) => body.store(guest, value),
+        to[0] = tag;
+        let to = &mut to[align_up(1, Self::ALIGN)..];
+        match self {
+            M::Info(body) | M::Cast(body) => body.store_first(guest, to),
             M::Request { from, tag, body } => {
                 let reply_to = wit::ReplyTo {
                     pid: from.into(),
                     tag: tag.into(),
                 };
-                (reply_to, body).store(guest, value)
+                (reply_to, body).store_first(guest, to)
             }
             M::Response { tag, result } => {
                 let result = result.map_err(wit::CallError::from);
-                (wit::Ref::from(tag), result).store(guest, value)
+                (wit::Ref::from(tag), result).store_first(guest, to)
             }
             M::Down { tag, pid, reason } => {
                 let reason = wit::ExitReason::from(reason);
-                (wit::Ref::from(tag), wit::Pid::from(pid), reason).store(guest, value)
+                (wit::Ref::from(tag), wit::Pid::from(pid), reason).store_first(guest, to)
             }
             M::Exit { from, reason } => {
-                (wit::Pid::from(from), wit::ExitReason::from(reason)).store(guest, value)
+                (wit::Pid::from(from), wit::ExitReason::from(reason)).store_first(guest, to)
             }
-            M::Timer { tag } => wit::Ref::from(tag).store(guest, value),
+            M::Timer { tag } => wit::Ref::from(tag).store_first(guest, to),
             M::Timeout => Ok(()),
             M::Spawned { tag, result } => {
                 let result = result.map(wit::Pid::from).map_err(wit::SpawnError::from);
-                (wit::Ref::from(tag), result).store(guest, value)
+                (wit::Ref::from(tag), result).store_first(guest, to)
             }
             M::Registered { tag, result } => {
                 let result = result.map_err(wit::RegisterError::from);
-                (wit::Ref::from(tag), result).store(guest, value)
+                (wit::Ref::from(tag), result).store_first(guest, to)
             }
-            M::Connected { tag, result } => (wit::Ref::from(tag), result).store(guest, value),
+            M::Connected { tag, result } => (wit::Ref::from(tag), result).store_first(guest, to),
             M::NameConflict { name, holder } => {
-                (name, wit::Pid::from(holder)).store(guest, value)
+                (name, wit::Pid::from(holder)).store_first(guest, to)
             }
             M::NodeUp(event) | M::NodeDown(event) => {
-                wit::NodeEvent::from(event).store(guest, value)
+                wit::NodeEvent::from(event).store_first(guest, to)
             }
         }
     }

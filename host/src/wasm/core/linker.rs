@@ -141,7 +141,7 @@ impl Imports {
                 if !to.is_multiple_of(R::ALIGN) {
                     bail!("a pointer for results is not aligned");
                 }
-                return result.store(&mut Guest::new(caller.as_context_mut(), space), to);
+                return Guest::new(caller.as_context_mut(), space).result(result, to);
             }
             if let (1, Some(slot)) = (R::FLATS, slots.first_mut()) {
                 slot.write(ValRaw::u64(result.scalar()));
