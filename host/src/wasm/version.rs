@@ -115,9 +115,7 @@ impl Version {
     ) -> Result<Self, LinkError> {
         let (flavour, code) = match compiled {
             Compiled::Core(core, module) => {
-                let (globals, restorable) = (core.globals, core.restorable);
-                let code =
-                    CoreCode::link(engine.core(), module, globals, restorable, engine.awake());
+                let code = CoreCode::link(engine.core(), module, core, engine.awake());
                 let code = code.map_err(|error| LinkError::Import(format!("{error:#}")))?;
                 (Flavour::Core, Code::Core(code))
             }

@@ -53,7 +53,14 @@ pub(in crate::wasm) struct Space {
     pub(super) memory: Memory,
     /// `cabi_realloc`: old pointer, old size, alignment, new size. Its type was checked.
     pub(super) realloc: Func,
+    /// Where the guest keeps its free blocks, if it says so; see `wit/actor.wit`.
+    pub(super) free_lists: Option<u32>,
 }
+
+/// Of the free lists: the blocks of each are so many bytes larger than those of the one before,
+/// and aligned to as much.
+const FREE_BLOCK_STEP_BYTES: usize = 16;
+const FREE_LISTS: usize = 32;
 
 /// An instance that values are lowered into.
 pub(super) struct Guest<'a> {
@@ -83,6 +90,9 @@ impl<'a> Guest<'a> {
     }
 
     fn allocate(&mut self, align: usize, bytes: usize) -> Result<usize> {
+        if let Some(at) = self.take_free(align, bytes) {
+            return Ok(at);
+        }
         let (align, size) = (u32::try_from(align)?, u32::try_from(bytes)?);
         let mut call = [
             ValRaw::u32(0),
@@ -101,6 +111,26 @@ impl<'a> Guest<'a> {
             bail!("cabi_realloc gave an address that is not aligned");
         }
         Ok(at)
+    }
+
+    /// A block of the guest's free lists. What does not look like one is left alone.
+    fn take_free(&mut self, align: usize, bytes: usize) -> Option<usize> {
+        let lists = self.space.free_lists? as usize;
+        let class = bytes.checked_sub(1)? / FREE_BLOCK_STEP_BYTES;
+        if class >= FREE_LISTS || align > FREE_BLOCK_STEP_BYTES {
+            return None;
+        }
+        let memory = self.space.memory.data_mut(&mut self.store);
+        let head = lists + class * size_of::<u32>();
+        let block = u32::load(memory, head).ok()? as usize;
+        if block == 0 || !block.is_multiple_of(FREE_BLOCK_STEP_BYTES) {
+            return None;
+        }
+        let next = u32::load(memory, block).ok()?;
+        memory
+            .get_mut(head..head + size_of::<u32>())?
+            .copy_from_slice(&next.to_le_bytes());
+        Some(block)
     }
 
     fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {

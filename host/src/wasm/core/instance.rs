@@ -16,7 +16,7 @@ use wasmtime::{
 use super::abi::{Guest, Lift, Space};
 use super::awake::{Awake, Visit};
 use super::image::{Changes, Image};
-use super::shape::global_name;
+use super::shape::{CoreModule, INITIALIZE, global_name};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
 use crate::wasm::data::ActorData;
 
@@ -41,6 +41,8 @@ pub(in crate::wasm) struct CoreCode {
 struct Names {
     memory: ModuleExport,
     realloc: ModuleExport,
+    initialize: Option<ModuleExport>,
+    free_lists: Option<ModuleExport>,
     functions: [Option<ModuleExport>; FUNCTIONS],
     globals: Vec<ModuleExport>,
 }
@@ -55,6 +57,7 @@ const EXPORTS: [(&str, &[ValType], usize); FUNCTIONS] = [
     ("cabi_post_wasm-node:actor/lifecycle@0.1.0#turn", &[ValType::I32], 0),
     ("cabi_post_wasm-node:actor/lifecycle@0.1.0#save", &[ValType::I32], 0),
 ];
+const FREE_LISTS: &str = "wasm-node:free-lists";
 const REALLOC: (&str, &[ValType]) = ("cabi_realloc", &[const { ValType::I32 }; 4]);
 
 #[derive(Clone, Copy)]
@@ -92,8 +95,12 @@ impl CoreCode {
     pub(in crate::wasm) fn link(
         linker: &wasmtime::Linker<ActorData>,
         module: &Module,
-        globals: u32,
-        restorable: bool,
+        CoreModule {
+            globals,
+            initializes,
+            restorable,
+            ..
+        }: &CoreModule,
         awake: Arc<Awake>,
     ) -> Result<Self> {
         let export = |name: &str| module.get_export_index(name);
@@ -108,17 +115,30 @@ impl CoreCode {
                 None => {}
             }
         }
-        let globals = (0..globals).map(global_name);
+        let initialize = match *initializes {
+            true => {
+                require_type(module, INITIALIZE, &[], 0)?;
+                export(INITIALIZE)
+            }
+            false => None,
+        };
+        let free_lists = export(FREE_LISTS);
+        if free_lists.is_some() {
+            require_type(module, FREE_LISTS, &[], 1)?;
+        }
+        let globals = (0..*globals).map(global_name);
         let globals = globals.map(|name| export(&name).ok_or_else(|| missing(&name)));
         Ok(Self {
             pre: linker.instantiate_pre(module)?,
             names: Names {
                 memory: export("memory").ok_or_else(|| missing("memory"))?,
                 realloc: export(REALLOC.0).ok_or_else(|| missing(REALLOC.0))?,
+                initialize,
+                free_lists,
                 functions,
                 globals: globals.collect::<Result<_>>()?,
             },
-            restorable,
+            restorable: *restorable,
             fresh: OnceLock::new(),
             warm: Mutex::default(),
             awake,
@@ -201,9 +221,14 @@ impl CoreCode {
         let function = |found: Option<Extern>| found.and_then(Extern::into_func);
         let memory = find(&self.names.memory).and_then(Extern::into_memory);
         let realloc = function(find(&self.names.realloc));
-        let space = Space {
+        let initialize = self.names.initialize.as_ref();
+        let initialize = initialize.and_then(|name| function(find(name)));
+        let free_lists = self.names.free_lists.as_ref();
+        let free_lists = free_lists.and_then(|name| function(find(name)));
+        let mut space = Space {
             memory: memory.ok_or_else(gone)?,
             realloc: realloc.ok_or_else(gone)?,
+            free_lists: None,
         };
         let names = &self.names.functions;
         let functions =
@@ -214,6 +239,17 @@ impl CoreCode {
         });
         let globals = globals.collect::<Result<_>>()?;
         store.data_mut().space = Some(space);
+        if let Some(initialize) = initialize {
+            // SAFETY: `link` has checked that there are no parameters and no results.
+            unsafe { initialize.call_unchecked(&mut store, &mut [] as &mut [ValRaw])? };
+        }
+        if let Some(free_lists) = free_lists {
+            let mut call = [ValRaw::u32(0)];
+            // SAFETY: `link` has checked that there are no parameters, and one result, an i32.
+            unsafe { free_lists.call_unchecked(&mut store, &mut call)? };
+            space.free_lists = Some(call[0].get_u32());
+            store.data_mut().space = Some(space);
+        }
         let mut instance = CoreInstance {
             store,
             space,

@@ -23,9 +23,14 @@ pub struct CoreModule {
     pub bytes: Vec<u8>,
     /// Mutable globals.
     pub globals: u32,
+    /// Whether it wants [`INITIALIZE`] called, first of all.
+    pub initializes: bool,
     /// Whether its memory and its mutable globals are all of its state.
     pub restorable: bool,
 }
+
+/// What a module without a start function has initialised by.
+pub(super) const INITIALIZE: &str = "_initialize";
 
 /// The name under which a mutable global is exported.
 pub(super) fn global_name(index: u32) -> String {
@@ -72,15 +77,21 @@ pub fn unbundle(component: &[u8]) -> Result<CoreModule, String> {
         }
     }
     let (main, others) = modules.split_first().ok_or("it has no module")?;
+    let mut starts = false;
     for other in others {
-        passes_calls_on(other)?;
+        starts |= passes_calls_on(other)?;
     }
     same_types(component)?;
     let imports = imports(main)?;
     if imports != lowered {
         return Err(format!("{imports} imports for {lowered} lowered functions"));
     }
-    prepared(main)
+    let core = prepared(main)?;
+    // The one thing that they do beside: call this when all is there. `instance` does.
+    match starts == core.initializes {
+        true => Ok(core),
+        false => Err("a start function in a module beside the main one".into()),
+    }
 }
 
 fn plain_options(options: &[CanonicalOption]) -> Result<(), String> {
@@ -99,13 +110,16 @@ fn plain_options(options: &[CanonicalOption]) -> Result<(), String> {
     }
 }
 
-/// Whether a module is one of those by which `wit-component` closes the circle of imports.
-fn passes_calls_on(module: &[u8]) -> Result<(), String> {
+/// Whether a module is one of those by which `wit-component` closes the circle of imports; gives
+/// whether it has a start function.
+fn passes_calls_on(module: &[u8]) -> Result<bool, String> {
+    let mut starts = false;
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(|error| error.to_string())? {
-            Payload::MemorySection(_) | Payload::DataSection(_) | Payload::StartSection { .. } => {
+            Payload::MemorySection(_) | Payload::DataSection(_) => {
                 return Err("several modules".into());
             }
+            Payload::StartSection { .. } => starts = true,
             Payload::CodeSectionEntry(body) => {
                 let operators = body.get_operators_reader().map_err(|e| e.to_string())?;
                 for operator in operators {
@@ -121,7 +135,7 @@ fn passes_calls_on(module: &[u8]) -> Result<(), String> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(starts)
 }
 
 fn imports(module: &[u8]) -> Result<usize, String> {
@@ -140,6 +154,7 @@ fn prepared(module: &[u8]) -> Result<CoreModule, String> {
     let mut mutable: Vec<u32> = Vec::new();
     let mut imported = 0;
     let mut restorable = true;
+    let mut initializes = false;
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(fail)?;
         match &payload {
@@ -191,6 +206,9 @@ fn prepared(module: &[u8]) -> Result<CoreModule, String> {
         };
         let section = module.get(range).ok_or("cut short")?;
         if let Payload::ExportSection(exports) = &payload {
+            for export in exports.clone() {
+                initializes |= export.map_err(fail)?.name == INITIALIZE;
+            }
             let mut with_globals = Vec::new();
             let count = exports.count() as usize + mutable.len();
             leb128(&mut with_globals, count);
@@ -220,6 +238,7 @@ fn prepared(module: &[u8]) -> Result<CoreModule, String> {
     Ok(CoreModule {
         bytes,
         globals: u32::try_from(mutable.len()).map_err(|error| error.to_string())?,
+        initializes,
         restorable,
     })
 }
