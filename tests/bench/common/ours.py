@@ -1,0 +1,30 @@
+"""wasm-node's side: `bench`, and nodes for it to talk to."""
+
+from common.rig import free_port
+
+
+class WasmNode:
+    """Runs `wasm-node bench` in a process of its own each time."""
+
+    def __init__(self, rig, program, module):
+        self.rig = rig
+        self.program = program
+        self.module = module
+        self.environment = rig.environment(free_port())
+
+    def start_peer(self, name, *options):
+        """A node that waits; the first one is the port mapper too."""
+        command = [self.program, "--log", "error", "start", "--json", "--sname", name]
+        data = self.rig.folder / name
+        self.rig.start_ready([*command, "--data-dir", data, *options], self.environment)
+
+    def bench(self, *words):
+        command = [self.program, "bench", *words, "--module", self.module]
+        return self.rig.run(command, self.environment)
+
+    def local(self, figure, rounds):
+        return self.bench("local", "--only", figure, "--rounds", rounds)
+
+    def remote(self, figure, rounds, peer, *options):
+        words = ["--peer", peer, "--only", figure, "--rounds", rounds, *options]
+        return self.bench("remote", *words)
