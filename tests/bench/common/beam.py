@@ -3,10 +3,12 @@
 import subprocess
 
 from common.machine import REPOSITORY
-from common.rig import free_port, wait_for_port
+from common.rig import free_port, say, wait_for_port
 
 SOURCE = REPOSITORY / "tests/bench/beam_peer.erl"
 PEER = "beam_b@localhost"
+MAX_PROCESSES = "2000000"
+"""By default it takes 262,144."""
 
 
 class Beam:
@@ -37,22 +39,29 @@ class Beam:
         wait_for_port(self.port)
         self.rig.start(self.node(PEER), env=self.environment, stdout=subprocess.DEVNULL)
         names = ["epmd", "-port", str(self.port), "-names"]
-        while PEER.split("@")[0] not in self.rig.run(names, self.environment):
+        while PEER.split("@")[0] not in self.run(names):
             pass
 
     def main(self, *words):
         return ["-run", "beam_peer", "main", *map(str, words)]
 
+    def run(self, command):
+        """What it printed; what it complained of goes to the person who waits."""
+        out, err = self.rig.run(command, self.environment)
+        if err.strip():
+            say(err.rstrip())
+        return out
+
     def local(self, figure, rounds):
-        return self.rig.run(self.erl(*self.main("local", figure, rounds)), self.environment)
+        return self.run(self.erl(*self.main("local", figure, rounds)))
 
     def remote(self, figure, rounds):
         work = self.main("remote", PEER, figure, rounds)
-        return self.rig.run([*self.node("beam_a@localhost"), *work], self.environment)
+        return self.run([*self.node("beam_a@localhost"), *work])
 
     def scale(self, workers, actors, messages, rounds):
         work = self.main("scale", actors, messages, rounds)
-        return self.rig.run(self.erl("+S", f"{workers}:{workers}", *work), self.environment)
+        return self.run(self.erl("+P", MAX_PROCESSES, "+S", f"{workers}:{workers}", *work))
 
     def idle(self, actors):
-        return self.rig.run(self.erl(*self.main("idle", actors)), self.environment)
+        return self.run(self.erl("+P", MAX_PROCESSES, *self.main("idle", actors)))

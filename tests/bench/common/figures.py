@@ -35,9 +35,9 @@ class Samples:
         return statistics.median(self.values)
 
     def told(self):
-        """As in `620 (601-655)`."""
-        if not self.values:
-            return "-"
+        """As in `620 (601-655)`; of one value, that."""
+        if len(self.values) < 2:
+            return amount(self.median) if self.values else "-"
         low, high = amount(min(self.values)), amount(max(self.values))
         return f"{amount(self.median)} ({low}-{high})"
 
@@ -52,6 +52,11 @@ def add_round(samples, lines):
         if of_it.unit != unit:
             raise ValueError(f"{name} is in {unit} now, and was in {of_it.unit}")
         of_it.values.append(statistics.median(values))
+
+
+def natural(name):
+    """A key that sorts names by the numbers in them."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def amount(value):

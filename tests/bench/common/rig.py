@@ -98,7 +98,7 @@ class Rig:
             self.running.remove(process)
 
     def run(self, command, environment, timeout_s=FIGURE_TIMEOUT_S):
-        """Runs a process to its end; gives what it printed."""
+        """Runs a process to its end; gives what it printed, on standard output and on error."""
         process = self.start(
             command,
             env=environment,
@@ -114,9 +114,7 @@ class Rig:
             self.end(process, signal.SIGKILL)
         if process.returncode != 0:
             raise Failed(f"{command} failed with {process.returncode}:\n{out}{err}")
-        if err.strip():
-            say(err.rstrip())
-        return out
+        return out, err
 
     def start_ready(self, command, environment):
         """Starts a process that prints a line of JSON when it is ready; gives both."""
