@@ -6,8 +6,8 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::wasm_node::actor;
-use super::data::ActorData;
 use super::core::{self, Awake};
+use super::data::ActorData;
 use super::keyvalue;
 
 /// Linear memory that an actor may use unless its module sets another limit.

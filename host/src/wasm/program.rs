@@ -14,8 +14,8 @@ use wasmtime::component::TypedFunc;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::wasm_node::actor::types as wit;
-use super::data::ActorData;
 use super::core::{Asleep, CoreInstance};
+use super::data::ActorData;
 use super::services::Services;
 use super::version::{Code, Flavour, ModuleSlot, UpgradeReport, Version};
 use crate::process::{Process, Program, Runtime, Step, TURN_BUDGET_MESSAGES};
@@ -260,7 +260,13 @@ impl Home {
             services,
             keyvalue,
         } = self.clone();
-        ActorData::new(process, runtime, services, version.about().clone(), keyvalue)
+        ActorData::new(
+            process,
+            runtime,
+            services,
+            version.about().clone(),
+            keyvalue,
+        )
     }
 }
 
@@ -562,5 +568,12 @@ pub fn http_store(
     keyvalue: KeyvalueStore,
     version: &Version,
 ) -> Store<ActorData> {
-    ActorData::new(process, runtime, services, version.about().clone(), keyvalue).into_store(engine)
+    ActorData::new(
+        process,
+        runtime,
+        services,
+        version.about().clone(),
+        keyvalue,
+    )
+    .into_store(engine)
 }

@@ -220,7 +220,14 @@ macro_rules! pointer {
     )*};
 }
 
-pointer!(Vec<u8>, String, bytes::Bytes, Vec<String>, Vec<wit::Pid>, Vec<ModuleInfo>);
+pointer!(
+    Vec<u8>,
+    String,
+    bytes::Bytes,
+    Vec<String>,
+    Vec<wit::Pid>,
+    Vec<ModuleInfo>
+);
 
 fn store_pointer(guest: &mut Guest<'_>, at: usize, to: usize, count: usize) -> Result<()> {
     let (to, count) = (u32::try_from(to)?, u32::try_from(count)?);
@@ -371,7 +378,11 @@ impl Layout for SpawnFlags {
 }
 
 fn spawn_flags(bits: u32) -> SpawnFlags {
-    let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
+    let flags = [
+        SpawnFlags::LINK,
+        SpawnFlags::MONITOR,
+        SpawnFlags::AWAIT_INIT,
+    ];
     let set = flags.into_iter().enumerate();
     set.filter(|(bit, _)| bits >> bit & 1 == 1)
         .fold(SpawnFlags::empty(), |all, (_, flag)| all | flag)
@@ -388,7 +399,11 @@ impl Lift for SpawnFlags {
 
 impl Lower for SpawnFlags {
     fn store(self, guest: &mut Guest<'_>, at: usize) -> Result<()> {
-        let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
+        let flags = [
+            SpawnFlags::LINK,
+            SpawnFlags::MONITOR,
+            SpawnFlags::AWAIT_INIT,
+        ];
         let set = flags.into_iter().enumerate();
         let bits = set.filter(|(_, flag)| self.contains(*flag));
         guest.write(at, &[bits.map(|(bit, _)| 1 << bit).sum()])
@@ -646,9 +661,7 @@ impl Lower for process::Message {
                 (wit::Ref::from(tag), result).store(guest, value)
             }
             M::Connected { tag, result } => (wit::Ref::from(tag), result).store(guest, value),
-            M::NameConflict { name, holder } => {
-                (name, wit::Pid::from(holder)).store(guest, value)
-            }
+            M::NameConflict { name, holder } => (name, wit::Pid::from(holder)).store(guest, value),
             M::NodeUp(event) | M::NodeDown(event) => {
                 wit::NodeEvent::from(event).store(guest, value)
             }
