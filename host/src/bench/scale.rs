@@ -62,41 +62,32 @@ pub async fn scale(
     Ok(())
 }
 
-/// Idle actors, so many at a time: what they take, at once and after a rest, and how long each
-/// takes to answer then.
-pub async fn scale_idle(
-    config: NodeConfig,
-    module: Bytes,
-    numbers: &[u64],
-) -> Result<(), BenchError> {
+/// So many idle actors: what they take, at once and after a rest, and how long each takes to
+/// answer then. Once a process: what a node keeps of actors that ended would count for the next.
+pub async fn scale_idle(config: NodeConfig, module: Bytes, wanted: u64) -> Result<(), BenchError> {
     let mut rig = Rig::start(config, module).await?;
-    for &wanted in numbers {
-        let before = private_bytes();
-        let request = format!("idle {wanted}");
-        let answer = rig.driver.tell(&request).await?;
-        let Some((actors, ns, why)) = made(&answer) else {
-            return Err(BenchError::Refused(request, answer));
-        };
-        if actors < wanted {
-            eprintln!("idle_{wanted}: {actors} actors instead of {wanted}: {why}");
-        }
-        let each = |value: f64| value / actors as f64;
-        let memory = || each(private_bytes().saturating_sub(before) as f64) / 1024.0;
-        let say = |what: &str, value, unit| say(&format!("idle_{actors}_{what}"), value, unit);
-        say("spawn", each(ns as f64), "ns/actor");
-        say("memory", memory(), "KiB/actor");
-        tokio::time::sleep(REST).await;
-        say("memory_rested", memory(), "KiB/actor");
-        say("mappings", mappings() as f64, "mappings");
-        say(
-            "call",
-            each(rig.driver.ask("idle_calls").await?),
-            "ns/actor",
-        );
-        say("memory_called", memory(), "KiB/actor");
-        rig.driver.tell("idle_stop").await?;
-        rig.until_alone().await;
+    let before = private_bytes();
+    let request = format!("idle {wanted}");
+    let answer = rig.driver.tell(&request).await?;
+    let Some((actors, ns, why)) = made(&answer) else {
+        return Err(BenchError::Refused(request, answer));
+    };
+    if actors < wanted {
+        eprintln!("idle_{wanted}: {actors} actors instead of {wanted}: {why}");
     }
+    let each = |value: f64| value / actors as f64;
+    let memory = || each(private_bytes().saturating_sub(before) as f64) / 1024.0;
+    let say = |what: &str, value, unit| say(&format!("idle_{actors}_{what}"), value, unit);
+    say("spawn", each(ns as f64), "ns/actor");
+    say("memory", memory(), "KiB/actor");
+    tokio::time::sleep(REST).await;
+    say("memory_rested", memory(), "KiB/actor");
+    say("mappings", mappings() as f64, "mappings");
+    let called = rig.driver.ask("idle_calls").await?;
+    say("call", each(called), "ns/actor");
+    say("memory_called", memory(), "KiB/actor");
+    rig.driver.tell("idle_stop").await?;
+    rig.until_alone().await;
     rig.node.stop().await;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `wasm-node bench`: what actors cost, one line a figure; `tests/bench/` compares and draws.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -172,6 +172,7 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
             only,
             how,
         } => {
+            let module = how.component_file()?;
             if only != Some(ScaleHalf::Idle) {
                 match how.workers {
                     Some(workers) => {
@@ -182,14 +183,19 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
                             rounds: how.rounds,
                         };
                         let config = alone(&folder, &how, &secret())?;
-                        measure(bench::scale(config, how.component()?, &options))?;
+                        measure(bench::scale(config, read(module.clone())?, &options))?;
                     }
-                    None => each_worker_count(&actors, messages, &how)?,
+                    None => each_worker_count(&module, &actors, messages, how.rounds)?,
                 }
             }
             if only != Some(ScaleHalf::Messages) {
-                let config = alone(&folder, &how, &secret())?;
-                measure(bench::scale_idle(config, how.component()?, &idle))?;
+                match idle.as_slice() {
+                    [actors] => {
+                        let config = alone(&folder, &how, &secret())?;
+                        measure(bench::scale_idle(config, read(module)?, *actors))?;
+                    }
+                    numbers => each_idle_number(&module, numbers, how.workers)?,
+                }
             }
             Ok(())
         }
@@ -232,32 +238,55 @@ fn measure(measuring: impl Future<Output = Result<(), bench::BenchError>>) -> Re
     super::start::block_on_node(async { Ok(measuring.await?) })
 }
 
-/// Messages per second with one worker, then with more, up to one a core: each number in a process
-/// of its own, so that none begins with what another has left behind.
-fn each_worker_count(actors: &[u64], messages: u64, how: &How) -> Result<(), CliError> {
-    let program = std::env::current_exe()
-        .map_err(|error| CliError::System("find this program's own file", error))?;
+/// Messages per second with one worker, then with more, up to one a core.
+fn each_worker_count(
+    module: &Path,
+    actors: &[u64],
+    messages: u64,
+    rounds: u32,
+) -> Result<(), CliError> {
     let actors: Vec<_> = actors.iter().map(u64::to_string).collect();
-    // Built once, here, if at all.
-    let module = how.component_file()?;
     for workers in worker_counts(cores()) {
-        let status = Command::new(&program)
-            .args(["bench", "scale", "--only", "messages"])
-            .args(["--workers", &workers.to_string()])
-            .args(["--actors", &actors.join(",")])
-            .args(["--messages", &messages.to_string()])
-            .args(["--rounds", &how.rounds.to_string()])
-            .arg("--module")
-            .arg(&module)
-            .status()
-            .map_err(|error| CliError::System("start this program again", error))?;
-        if !status.success() {
-            return Err(CliError::Cluster(format!(
-                "bench scale --workers {workers} failed ({status}); its words are above"
-            )));
-        }
+        let options = [
+            ("--only", "messages".into()),
+            ("--workers", workers.to_string()),
+            ("--actors", actors.join(",")),
+            ("--messages", messages.to_string()),
+            ("--rounds", rounds.to_string()),
+        ];
+        scale_alone(module, &options)?;
     }
     Ok(())
+}
+
+fn each_idle_number(module: &Path, numbers: &[u64], workers: Option<u16>) -> Result<(), CliError> {
+    for number in numbers {
+        let mut options = vec![("--only", "idle".into()), ("--idle", number.to_string())];
+        options.extend(workers.map(|workers| ("--workers", workers.to_string())));
+        scale_alone(module, &options)?;
+    }
+    Ok(())
+}
+
+/// One point in a process of its own, so that none begins with the memory that another has left
+/// behind.
+fn scale_alone(module: &Path, options: &[(&str, String)]) -> Result<(), CliError> {
+    let program = std::env::current_exe()
+        .map_err(|error| CliError::System("find this program's own file", error))?;
+    let mut command = Command::new(program);
+    command.args(["bench", "scale", "--module"]).arg(module);
+    for (option, value) in options {
+        command.args([option, value.as_str()]);
+    }
+    let status = command
+        .status()
+        .map_err(|error| CliError::System("start this program again", error))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(CliError::Cluster(format!(
+            "bench scale {options:?} failed ({status}); its words are above"
+        ))),
+    }
 }
 
 /// All up to four, then doublings, and all of them.
