@@ -1,18 +1,14 @@
 //! The driver: one job at a time, each a small state machine fed with messages.
 
-use wasm_node_sdk::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
-use wasm_node_sdk::bindings::wasm_node::actor::{global, mailbox, process, timer};
-use wasm_node_sdk::{Message, Pid, Ref, ReplyTo};
+use wasm_node_sdk::bindings::wasm_node::actor::{global, mailbox, node, process, timer};
+use wasm_node_sdk::{ExitReason, Message, Pid, ReplyTo};
 
-const MODULE: &str = "bench";
-/// Messages, and their bytes, that one turn sends at most; then the driver sends itself [`GO_ON`].
-const BATCH_MESSAGES: u64 = 1024;
-const BATCH_BYTES: u64 = 1 << 20;
-/// Actors that one turn spawns at most.
-const BATCH_SPAWNS: u64 = 256;
-const GO_ON: &[u8] = b"go on";
-/// A message's data in the call and send tests, in bytes.
-const DATA: [u8; 16] = [7; 16];
+use crate::latency::Latency;
+use crate::mesh::Mesh;
+use crate::work::{
+    Answer, Failed, GO_ON, Test, Work, args, call, elapsed, name, question, remote, send, spawn,
+    spawn_on, start, step,
+};
 
 /// What the driver does, and for whom.
 #[derive(Default)]
@@ -21,6 +17,8 @@ pub struct Driver {
     /// The actors of `idle` and `global_register`.
     idle: Vec<Pid>,
     named: Vec<Pid>,
+    /// Nodes that went down since `watch_nodes`, if that was asked for.
+    downs: Option<u64>,
 }
 
 struct Job {
@@ -29,70 +27,26 @@ struct Job {
     work: Work,
 }
 
-enum Work {
-    /// Waits for a remote echo or sink actor.
-    Remote {
-        tag: Ref,
-        then: Test,
-    },
-    PingPong {
-        peer: Pid,
-        question: [u8; 32],
-        left: u64,
-    },
-    Flood {
-        peer: Pid,
-        body: Vec<u8>,
-        left: u64,
-    },
-    Spawn {
-        args: Vec<u8>,
-        left: u64,
-    },
-    RemoteSpawn {
-        node: String,
-        args: Vec<u8>,
-        tag: Ref,
-        spawned: bool,
-        hi: bool,
-        left: u64,
-    },
-    Ring {
-        last: Pid,
-        left: u64,
-    },
-    /// Waits for the ring's `stop`; its time is taken.
-    RingEnds {
-        elapsed: u64,
-    },
-    Fib,
-    /// The monitor is the last one's, once all are spawned.
-    Idle {
-        left: u64,
-        last: Option<Ref>,
-    },
-    IdleEnds {
-        monitor: Ref,
-    },
-    Register {
-        tag: Ref,
-        next: usize,
-    },
+/// How a request begins.
+enum Begun {
+    /// With work that goes on.
+    Goes(Work),
+    /// It is done already.
+    Is(Answer),
 }
-
-#[derive(Clone, Copy)]
-enum Test {
-    PingPong { n: u64 },
-    Flood { n: u64, size: usize },
-}
-
-type Failed = String;
 
 impl Driver {
+    /// Whether there is nothing that it would have to remember.
+    pub fn is_blank(&self) -> bool {
+        let nobody = self.idle.is_empty() && self.named.is_empty();
+        self.job.is_none() && nobody && self.downs.is_none()
+    }
+
     /// Takes one message.
     pub fn handle(&mut self, message: Message) {
         match message {
             Message::Request((asker, body)) => self.request(asker, &body),
+            Message::NodeDown(_) => self.downs = self.downs.map(|downs| downs + 1),
             message => {
                 let Some(job) = &mut self.job else { return };
                 match step(
@@ -103,14 +57,14 @@ impl Driver {
                     message,
                 ) {
                     Ok(None) => {}
-                    Ok(Some(elapsed)) => self.done(Ok(elapsed)),
+                    Ok(Some(found)) => self.done(Ok(found)),
                     Err(words) => self.done(Err(words)),
                 }
             }
         }
     }
 
-    fn done(&mut self, result: Result<u64, Failed>) {
+    fn done(&mut self, result: Result<Answer, Failed>) {
         if let Some(job) = self.job.take() {
             answer(job.asker, result);
         }
@@ -124,16 +78,16 @@ impl Driver {
         let words: Vec<&str> = text.split(' ').collect();
         let mut since = timer::now();
         match self.begin(&words, &mut since) {
-            Ok(Some(work)) => self.job = Some(Job { asker, since, work }),
-            Ok(None) => answer(asker, Ok(timer::now() - since)),
+            Ok(Begun::Goes(work)) => self.job = Some(Job { asker, since, work }),
+            Ok(Begun::Is(found)) => answer(asker, Ok(found)),
             Err(words) => answer(asker, Err(words)),
         }
     }
 
-    /// Starts a job; none if it is done already.
-    fn begin(&mut self, words: &[&str], since: &mut u64) -> Result<Option<Work>, Failed> {
+    /// Starts a job.
+    fn begin(&mut self, words: &[&str], since: &mut u64) -> Result<Begun, Failed> {
         let me = process::self_();
-        Ok(Some(match words {
+        Ok(Begun::Goes(match words {
             ["pingpong", n] => start(Test::PingPong { n: number(n)? }, spawn(b"e")?, since),
             ["flood", n, size] => {
                 let test = Test::Flood {
@@ -196,11 +150,12 @@ impl Driver {
                 Work::Idle {
                     left: number(n)?,
                     last: None,
+                    refused: None,
                 }
             }
             ["idle_stop"] => {
                 let Some(&last) = self.idle.last() else {
-                    return Ok(None);
+                    return Ok(Begun::Is(elapsed(*since)));
                 };
                 let monitor = process::monitor(&last.into());
                 for pid in self.idle.drain(..) {
@@ -209,12 +164,42 @@ impl Driver {
                 self.idle.shrink_to_fit();
                 Work::IdleEnds { monitor }
             }
+            ["idle_calls"] => {
+                let Some(&first) = self.idle.first() else {
+                    return Err("there are no idle actors".into());
+                };
+                *since = timer::now();
+                send(first, &question(b"ping"));
+                Work::IdleCalls { next: 1 }
+            }
+            ["mesh", actors, messages] => {
+                Work::Mesh(Mesh::begin(number(actors)?, number(messages)?)?)
+            }
+            ["latency", ms, pause_ms] => {
+                let pause_ms = pause_ms.parse().map_err(|_| "no pause".to_owned())?;
+                let (echo, ms) = (spawn(b"e")?, number(ms)?);
+                Work::Latency(Latency::begin(echo, call(), ms, pause_ms))
+            }
+            ["kill", node, serial] => {
+                let (node, serial) = (number(node)?, number(serial)?);
+                let target = Pid { node, serial };
+                let monitor = process::monitor(&target.into());
+                *since = timer::now();
+                process::exit(target, &ExitReason::Kill);
+                Work::Kill { monitor }
+            }
+            ["watch_nodes"] => {
+                node::monitor_nodes(true);
+                self.downs = Some(0);
+                return Ok(Begun::Is(elapsed(*since)));
+            }
+            ["downs"] => return Ok(Begun::Is(self.downs.ok_or("nobody watches")?.to_string())),
             ["global_register", n] => {
                 for _ in 0..number(n)? {
                     self.named.push(spawn(b"i")?);
                 }
                 let Some(&first) = self.named.first() else {
-                    return Ok(None);
+                    return Ok(Begun::Is(elapsed(*since)));
                 };
                 *since = timer::now();
                 Work::Register {
@@ -228,239 +213,18 @@ impl Driver {
                         return Err(format!("{} is somebody else", name(i)));
                     }
                 }
-                return Ok(None);
+                return Ok(Begun::Is(elapsed(*since)));
             }
             ["global_stop"] => {
                 for (i, pid) in self.named.drain(..).enumerate() {
                     global::unregister(&name(i));
                     send(pid, b"stop");
                 }
-                return Ok(None);
+                return Ok(Begun::Is(elapsed(*since)));
             }
             _ => return Err("no such test: actors/bench/README.md has them".into()),
         }))
     }
-}
-
-/// Goes on with a job: done, with the nanoseconds it took, or not.
-fn step(
-    work: &mut Work,
-    since: &mut u64,
-    idle: &mut Vec<Pid>,
-    named: &[Pid],
-    message: Message,
-) -> Result<Option<u64>, Failed> {
-    let elapsed = |since: &u64| Ok(Some(timer::now() - *since));
-    match (work, message) {
-        (
-            Work::PingPong {
-                peer,
-                question,
-                left,
-            },
-            Message::Info(body),
-        ) => {
-            if body != DATA {
-                return Err(format!("the echo has {} bytes", body.len()));
-            }
-            *left -= 1;
-            if *left == 0 {
-                let elapsed = elapsed(since);
-                send(*peer, b"stop");
-                return elapsed;
-            }
-            send(*peer, question);
-        }
-        (Work::Flood { peer, body, left }, Message::Info(word)) => {
-            if word == GO_ON {
-                flood(*peer, body, left);
-            } else {
-                let elapsed = elapsed(since);
-                send(*peer, b"stop");
-                return elapsed;
-            }
-        }
-        (Work::Spawn { args, left }, Message::Info(_)) => {
-            *left -= 1;
-            if *left == 0 {
-                return elapsed(since);
-            }
-            spawn(args)?;
-        }
-        (
-            Work::RemoteSpawn {
-                node,
-                args,
-                tag,
-                spawned,
-                hi,
-                left,
-            },
-            message,
-        ) => {
-            match message {
-                Message::Info(_) => *hi = true,
-                Message::Spawned((_, Ok(_))) => *spawned = true,
-                Message::Spawned((_, Err(error))) => return Err(error.describe().into_owned()),
-                _ => {}
-            }
-            if *hi && *spawned {
-                *left -= 1;
-                if *left == 0 {
-                    return elapsed(since);
-                }
-                (*hi, *spawned) = (false, false);
-                *tag = spawn_on(node, args);
-            }
-        }
-        (work @ Work::Ring { .. }, Message::Info(_)) => {
-            let Work::Ring { last, left } = work else {
-                return Ok(None);
-            };
-            *left -= 1;
-            if *left > 0 {
-                send(*last, b"token");
-            } else {
-                let elapsed = timer::now() - *since;
-                send(*last, b"stop");
-                *work = Work::RingEnds { elapsed };
-            }
-        }
-        (Work::RingEnds { elapsed }, Message::Info(_)) => return Ok(Some(*elapsed)),
-        (Work::Fib, Message::Info(_)) => return elapsed(since),
-        (Work::Idle { left, last }, Message::Info(word)) => {
-            if let Some(monitor) = last
-                && word != GO_ON
-            {
-                process::demonitor(*monitor);
-                return elapsed(since);
-            }
-            let now = (*left).min(BATCH_SPAWNS);
-            for _ in 0..now {
-                idle.push(spawn(b"i")?);
-            }
-            *left -= now;
-            match idle.last() {
-                Some(&pid) if *left == 0 => {
-                    *last = Some(process::monitor(&pid.into()));
-                    send(pid, &question(b"ping"));
-                }
-                _ => send(process::self_(), GO_ON),
-            }
-        }
-        (Work::Idle { last, .. }, Message::Down((tag, _, reason))) if *last == Some(tag) => {
-            return Err(format!("the last actor ended: {}", reason.describe()));
-        }
-        (Work::IdleEnds { monitor }, Message::Down((tag, _, _))) if tag == *monitor => {
-            return elapsed(since);
-        }
-        (Work::Register { tag, next }, Message::Registered((answered, result)))
-            if answered == *tag =>
-        {
-            result.map_err(|error| format!("{}: {}", name(*next - 1), error.describe()))?;
-            let Some(&pid) = named.get(*next) else {
-                return elapsed(since);
-            };
-            *tag = global::register(&name(*next), pid);
-            *next += 1;
-        }
-        (work @ Work::Remote { .. }, Message::Spawned((answered, result))) => {
-            let Work::Remote { tag, then } = work else {
-                return Ok(None);
-            };
-            if answered == *tag {
-                let peer = result.map_err(|error| error.describe().into_owned())?;
-                *work = start(*then, peer, since);
-            }
-        }
-        _ => {}
-    }
-    Ok(None)
-}
-
-fn start(test: Test, peer: Pid, since: &mut u64) -> Work {
-    *since = timer::now();
-    match test {
-        Test::PingPong { n } => {
-            let mut question = [0; 32];
-            question[..16].copy_from_slice(&process::self_().to_bytes());
-            question[16..].copy_from_slice(&DATA);
-            send(peer, &question);
-            Work::PingPong {
-                peer,
-                question,
-                left: n,
-            }
-        }
-        Test::Flood { n, size } => {
-            let body = vec![7; size];
-            let mut left = n;
-            flood(peer, &body, &mut left);
-            Work::Flood { peer, body, left }
-        }
-    }
-}
-
-fn remote(node: &str, args: &[u8], then: Test) -> Work {
-    Work::Remote {
-        tag: spawn_on(node, args),
-        then,
-    }
-}
-
-fn flood(peer: Pid, body: &[u8], left: &mut u64) {
-    let batch = (*left)
-        .min(BATCH_MESSAGES)
-        .min(BATCH_BYTES / (body.len() as u64).max(1))
-        .max(1);
-    for _ in 0..batch.min(*left) {
-        send(peer, body);
-    }
-    *left -= batch.min(*left);
-    if *left == 0 {
-        send(peer, &question(b"done"));
-    } else {
-        send(process::self_(), GO_ON);
-    }
-}
-
-fn send(to: Pid, body: &[u8]) {
-    let _ = mailbox::send(to, body);
-}
-
-/// A word and this actor's pid.
-fn question(word: &[u8; 4]) -> [u8; 20] {
-    let mut body = [0; 20];
-    body[..4].copy_from_slice(word);
-    body[4..].copy_from_slice(&process::self_().to_bytes());
-    body
-}
-
-fn args(role: u8, pid: Pid) -> Vec<u8> {
-    [&[role][..], &pid.to_bytes()].concat()
-}
-
-fn options() -> SpawnOptions {
-    SpawnOptions {
-        flags: SpawnFlags::empty(),
-        name: None,
-        global: None,
-    }
-}
-
-fn spawn(args: &[u8]) -> Result<Pid, Failed> {
-    match process::spawn(MODULE, args, &options()) {
-        Ok((pid, _)) => Ok(pid),
-        Err(error) => Err(format!("cannot spawn: {}", error.describe())),
-    }
-}
-
-fn spawn_on(node: &str, args: &[u8]) -> Ref {
-    process::spawn_on(node, MODULE, args, &options())
-}
-
-fn name(i: usize) -> String {
-    format!("bench {i}")
 }
 
 fn number(word: &str) -> Result<u64, Failed> {
@@ -470,9 +234,9 @@ fn number(word: &str) -> Result<u64, Failed> {
     }
 }
 
-fn answer(asker: ReplyTo, result: Result<u64, Failed>) {
+fn answer(asker: ReplyTo, result: Result<Answer, Failed>) {
     let text = match result {
-        Ok(elapsed) => elapsed.to_string(),
+        Ok(found) => found,
         Err(words) => format!("error: {words}"),
     };
     let _ = mailbox::reply(asker, text.as_bytes());

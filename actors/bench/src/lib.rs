@@ -2,10 +2,14 @@
 //! [`Actor`], since what is measured is the platform.
 
 mod driver;
+mod histogram;
+mod latency;
+mod mesh;
+mod work;
 
 use driver::Driver;
-use wasm_node_sdk::bindings::wasm_node::actor::mailbox;
-use wasm_node_sdk::{Actor, ExitReason, Message, Outcome, Pid, Start};
+use wasm_node_sdk::bindings::wasm_node::actor::{mailbox, process};
+use wasm_node_sdk::{Actor, ExitReason, Message, Outcome, Pid, SaveError, Start};
 
 /// Any of them.
 pub enum Role {
@@ -19,14 +23,16 @@ pub enum Role {
     Idle,
     /// Passes on.
     Forwarder(Pid),
+    /// Passes a ball back; tells this actor when it was passed often enough.
+    Player(Pid),
 }
 
 impl Actor for Role {
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
-        let Start::Fresh(args) = start else {
-            return Err(ExitReason::Error(
-                "a benchmark does not go on from saved state".into(),
-            ));
+        // What `save` gives reads like arguments.
+        let (args, fresh) = match start {
+            Start::Fresh(args) => (args, true),
+            Start::Restored(saved) => (saved, false),
         };
         let role = match args.split_first() {
             None => Role::Driver(Box::default()),
@@ -35,6 +41,13 @@ impl Actor for Role {
             Some((b's', [])) => Role::Sink,
             Some((b'i', [])) => Role::Idle,
             Some((b'f', next)) => Role::Forwarder(pid(next).ok_or_else(bad_args)?),
+            Some((b'p', to)) => {
+                let to = pid(to).ok_or_else(bad_args)?;
+                if fresh {
+                    let _ = mailbox::send(to, b"hi");
+                }
+                Role::Player(to)
+            }
             Some((b'h', to)) => {
                 let _ = mailbox::send(pid(to).ok_or_else(bad_args)?, b"hi");
                 return Ok((Role::Idle, Outcome::Stop(ExitReason::Normal)));
@@ -62,6 +75,7 @@ impl Actor for Role {
                         Role::Forwarder(next) => {
                             let _ = mailbox::send(*next, &body);
                         }
+                        Role::Player(driver) => play(*driver, &body),
                         Role::Echo => {
                             if let Some((to, data)) = body.split_at_checked(16)
                                 && let Some(to) = pid(to)
@@ -79,6 +93,29 @@ impl Actor for Role {
             }
         }
         Outcome::Wait
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, SaveError> {
+        let saved = match self {
+            Role::Driver(driver) if driver.is_blank() => b"driver".to_vec(),
+            Role::Driver(_) => return Err(SaveError::Busy),
+            Role::Echo => b"e".to_vec(),
+            Role::Sink => b"s".to_vec(),
+            Role::Idle => b"i".to_vec(),
+            Role::Forwarder(next) => work::args(b'f', *next),
+            Role::Player(driver) => work::args(b'p', *driver),
+        };
+        Ok(saved)
+    }
+}
+
+fn play(driver: Pid, body: &[u8]) {
+    let Some((from, left)) = mesh::caught(body) else {
+        return;
+    };
+    match left.checked_sub(1) {
+        Some(left) => work::send(from, &mesh::ball(process::self_(), left)),
+        None => work::send(driver, b"done"),
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::contract::WIT_FILES;
 use super::config::{Config, Language};
 use super::*;
+use crate::contract::WIT_FILES;
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 

@@ -14,9 +14,7 @@ use super::modules::ModuleError;
 use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
-use crate::wasm::{
-    Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram,
-};
+use crate::wasm::{Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
 
 /// The longest that a spawn on another node may take: shipping and compiling included.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);

@@ -12,8 +12,8 @@ use wasm_node_protocol::{
     CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
 };
 
-use super::handle::{Incoming, Process};
 use super::Step;
+use super::handle::{Incoming, Process};
 
 /// A message as the guest gets it. The cases are those of `types.wit`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use wasmtime_wasi_http::{
 };
 
 use super::DEFAULT_MEMORY_LIMIT_BYTES;
+use super::core::Space;
 use super::keyvalue::{KeyvalueCtx, KeyvalueView};
 use super::services::Services;
-use super::core::Space;
 use super::version::{About, Flavour};
 use crate::process::{Process, Runtime, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
@@ -231,8 +231,7 @@ impl tokio::io::AsyncWrite for Output {
         _: &mut std::task::Context<'_>,
         bytes: &[u8],
     ) -> std::task::Poll<std::io::Result<usize>> {
-        self.services
-            .print(self.process.pid, bytes, self.error);
+        self.services.print(self.process.pid, bytes, self.error);
         std::task::Poll::Ready(Ok(bytes.len()))
     }
     fn poll_flush(
@@ -256,8 +255,7 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.services
-            .print(self.process.pid, &bytes, self.error);
+        self.services.print(self.process.pid, &bytes, self.error);
         Ok(())
     }
     fn flush(&mut self) -> StreamResult<()> {

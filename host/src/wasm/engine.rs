@@ -1,14 +1,14 @@
 //! The one engine of a node, and the linkers for components that wait and that do not.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::wasm_node::actor;
-use super::data::ActorData;
 use super::core::{self, Awake, MAX_AWAKE_ACTORS};
+use super::data::ActorData;
 use super::keyvalue;
 use super::version::Version;
 

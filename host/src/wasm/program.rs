@@ -14,8 +14,8 @@ use wasmtime::component::TypedFunc;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::wasm_node::actor::types as wit;
-use super::data::ActorData;
 use super::core::{Asleep, CoreInstance};
+use super::data::ActorData;
 use super::services::Services;
 use super::version::{Code, Flavour, ModuleSlot, Sleepless, UpgradeReport, Version};
 use crate::process::{Process, Program, Runtime, Step, TURN_BUDGET_MESSAGES};
@@ -265,7 +265,13 @@ impl Home {
             services,
             keyvalue,
         } = self.clone();
-        ActorData::new(process, runtime, services, version.about().clone(), keyvalue)
+        ActorData::new(
+            process,
+            runtime,
+            services,
+            version.about().clone(),
+            keyvalue,
+        )
     }
 }
 
@@ -332,9 +338,7 @@ impl Instance {
         let occupied = code.occupy(home.data(&version));
         let mut instance = occupied.map_err(|error| instance_error(&error))?;
         match instance.init(start) {
-            Ok(Ok(outcome)) => {
-                Ok((Self::new(version, Running::Core(instance)), outcome))
-            }
+            Ok(Ok(outcome)) => Ok((Self::new(version, Running::Core(instance)), outcome)),
             Ok(Err(reason)) => {
                 code.vacate(instance);
                 Err(reason.into())
@@ -566,5 +570,12 @@ pub fn http_store(
     keyvalue: KeyvalueStore,
     version: &Version,
 ) -> Store<ActorData> {
-    ActorData::new(process, runtime, services, version.about().clone(), keyvalue).into_store(engine)
+    ActorData::new(
+        process,
+        runtime,
+        services,
+        version.about().clone(),
+        keyvalue,
+    )
+    .into_store(engine)
 }

@@ -8,8 +8,11 @@
  *     exit         calls exit(3)
  *     flood NAME   casts to a local name without end
  *
+ * It prints which, unless `quietly ` comes before.
+ *
  * It begins a little after its start, so that whoever spawned it has its pid. Until then, and with
  * any other arguments, it answers requests with them. It can be saved, but takes no state over. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,9 +73,13 @@ static void on_timer(wn_ref timer) {
 }
 
 static void on_start(wn_bytes args) {
-  size_t len = args.len < sizeof mode ? args.len : sizeof mode - 1;
-  memcpy(mode, args.ptr, len);
-  printf("rogue: %s\n", mode);
+  static const char quietly[] = "quietly ";
+  size_t skip = sizeof quietly - 1;
+  bool quiet = args.len > skip && memcmp(args.ptr, quietly, skip) == 0;
+  if (!quiet) skip = 0;
+  size_t len = args.len - skip < sizeof mode ? args.len - skip : sizeof mode - 1;
+  memcpy(mode, args.ptr + skip, len);
+  if (!quiet) printf("rogue: %s\n", mode);
   wn_timer(BEGIN_AFTER_MS);
 }
 

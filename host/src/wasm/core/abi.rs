@@ -270,7 +270,14 @@ macro_rules! pointer {
     )*};
 }
 
-pointer!(Vec<u8>, String, bytes::Bytes, Vec<String>, Vec<wit::Pid>, Vec<ModuleInfo>);
+pointer!(
+    Vec<u8>,
+    String,
+    bytes::Bytes,
+    Vec<String>,
+    Vec<wit::Pid>,
+    Vec<ModuleInfo>
+);
 
 fn store_pointer(to: &mut [u8], at: usize, count: usize) -> Result<()> {
     let (at, count) = (u32::try_from(at)?, u32::try_from(count)?);
@@ -425,7 +432,11 @@ impl Layout for SpawnFlags {
 }
 
 fn spawn_flags(bits: u32) -> SpawnFlags {
-    let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
+    let flags = [
+        SpawnFlags::LINK,
+        SpawnFlags::MONITOR,
+        SpawnFlags::AWAIT_INIT,
+    ];
     let set = flags.into_iter().enumerate();
     set.filter(|(bit, _)| bits >> bit & 1 == 1)
         .fold(SpawnFlags::empty(), |all, (_, flag)| all | flag)
@@ -442,7 +453,11 @@ impl Lift for SpawnFlags {
 
 impl Lower for SpawnFlags {
     fn store(self, _: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
-        let flags = [SpawnFlags::LINK, SpawnFlags::MONITOR, SpawnFlags::AWAIT_INIT];
+        let flags = [
+            SpawnFlags::LINK,
+            SpawnFlags::MONITOR,
+            SpawnFlags::AWAIT_INIT,
+        ];
         let set = flags.into_iter().enumerate();
         let bits = set.filter(|(_, flag)| self.contains(*flag));
         to[0] = bits.map(|(bit, _)| 1 << bit).sum();

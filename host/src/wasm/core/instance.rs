@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use wasmtime::{
-    AsContextMut, Extern, Func, InstancePre, Module, ModuleExport, Result, Store, Val,
-    ValRaw, ValType, bail, format_err,
+    AsContextMut, Extern, Func, InstancePre, Module, ModuleExport, Result, Store, Val, ValRaw,
+    ValType, bail, format_err,
 };
 
 use super::abi::{Guest, Lift, Space};
@@ -50,12 +50,28 @@ struct Names {
 const FUNCTIONS: usize = 6;
 /// `lifecycle`'s functions, and what each wants to be called with its result after it was read.
 const EXPORTS: [(&str, &[ValType], usize); FUNCTIONS] = [
-    ("wasm-node:actor/lifecycle@0.1.0#init", &[ValType::I32, ValType::I32, ValType::I32], 1),
+    (
+        "wasm-node:actor/lifecycle@0.1.0#init",
+        &[ValType::I32, ValType::I32, ValType::I32],
+        1,
+    ),
     ("wasm-node:actor/lifecycle@0.1.0#turn", &[], 1),
     ("wasm-node:actor/lifecycle@0.1.0#save", &[], 1),
-    ("cabi_post_wasm-node:actor/lifecycle@0.1.0#init", &[ValType::I32], 0),
-    ("cabi_post_wasm-node:actor/lifecycle@0.1.0#turn", &[ValType::I32], 0),
-    ("cabi_post_wasm-node:actor/lifecycle@0.1.0#save", &[ValType::I32], 0),
+    (
+        "cabi_post_wasm-node:actor/lifecycle@0.1.0#init",
+        &[ValType::I32],
+        0,
+    ),
+    (
+        "cabi_post_wasm-node:actor/lifecycle@0.1.0#turn",
+        &[ValType::I32],
+        0,
+    ),
+    (
+        "cabi_post_wasm-node:actor/lifecycle@0.1.0#save",
+        &[ValType::I32],
+        0,
+    ),
 ];
 const FREE_LISTS: &str = "wasm-node:free-lists";
 const REALLOC: (&str, &[ValType]) = ("cabi_realloc", &[const { ValType::I32 }; 4]);
@@ -204,7 +220,9 @@ impl CoreCode {
     pub(in crate::wasm) fn wake(&self, asleep: &Asleep, data: ActorData) -> Result<CoreInstance> {
         let mut instance = self.occupy(data)?;
         let (store, memory) = (&mut instance.store, instance.space.memory);
-        let missing = asleep.memory_bytes.saturating_sub(memory.data_size(&*store));
+        let missing = asleep
+            .memory_bytes
+            .saturating_sub(memory.data_size(&*store));
         if missing > 0 {
             memory.grow(&mut *store, (missing / WASM_PAGE_BYTES) as u64)?;
         }
@@ -273,7 +291,10 @@ fn require_type(module: &Module, name: &str, params: &[ValType], results: usize)
         bail!("the module exports no function {name}");
     };
     let fits = ty.params().len() == params.len()
-        && ty.params().zip(params).all(|(is, want)| ValType::eq(&is, want))
+        && ty
+            .params()
+            .zip(params)
+            .all(|(is, want)| ValType::eq(&is, want))
         && ty.results().len() == results
         && ty.results().all(|is| ValType::eq(&is, &ValType::I32));
     match fits {

@@ -28,7 +28,9 @@ fn messages(all: &mut Imports) -> Result<()> {
     all.add("send", |d, (to, body)| d.send(to, body))?;
     all.add("send-to", |d, (to, body)| d.send_to(to, body))?;
     all.add("cast", |d, (to, body)| Host::cast(d, to, body))?;
-    all.add("request", |d, (to, body, ms)| Host::request(d, to, body, ms))?;
+    all.add("request", |d, (to, body, ms)| {
+        Host::request(d, to, body, ms)
+    })?;
     all.add("forget", |d, (request,)| Host::forget(d, request))?;
     all.add("reply", |d, (to, body)| Host::reply(d, to, body))?;
     // As `mailbox::Host::next`, without a copy in the bindings' form.
@@ -59,7 +61,9 @@ fn names(all: &mut Imports) -> Result<()> {
     all.add("register", |d, (name, actor)| {
         registry::Host::register(d, name, actor)
     })?;
-    all.add("unregister", |d, (name,)| registry::Host::unregister(d, name))?;
+    all.add("unregister", |d, (name,)| {
+        registry::Host::unregister(d, name)
+    })?;
     all.add("whereis", |d, (name,)| registry::Host::whereis(d, name))?;
     all.add("registered", |d, ()| registry::Host::registered(d))?;
     all.interface = "global";
@@ -151,8 +155,7 @@ impl Imports {
         // SAFETY: `call` reads as many parameters as `ty` has, by their types, and writes a
         // result of its type.
         unsafe {
-            self.linker
-                .func_new_unchecked(&interface, name, ty, call)?;
+            self.linker.func_new_unchecked(&interface, name, ty, call)?;
         }
         Ok(())
     }

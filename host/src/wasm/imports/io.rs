@@ -11,8 +11,7 @@ impl Host for ActorData {
     }
 
     fn print_error(&mut self, text: String) -> wasmtime::Result<()> {
-        self.services
-            .print(self.process.pid, text.as_bytes(), true);
+        self.services.print(self.process.pid, text.as_bytes(), true);
         Ok(())
     }
 }
