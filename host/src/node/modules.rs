@@ -145,11 +145,6 @@ impl Modules {
         answer.await.map_err(|_| ModuleError::Stopping)?
     }
 
-    /// Whether another actor of a version can have an instance.
-    pub(super) fn has_room_for(&self, version: &Version) -> bool {
-        self.inner.engine.has_room_for(version)
-    }
-
     /// The module of that name, or with that digest in hex.
     pub(super) fn find(&self, module: &str) -> Option<Arc<ModuleSlot>> {
         if let Some(slot) = self.inner.slots.read().get(module) {

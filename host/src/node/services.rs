@@ -39,9 +39,6 @@ impl Inner {
                 slot.name()
             )));
         }
-        if !self.modules.has_room_for(&version) {
-            return Err(SpawnError::TooManyActors);
-        }
         let label = slot.name().to_owned();
         let mailbox_limit = version.grants().mailbox_limit;
         let global = options.global.clone();

@@ -12,7 +12,7 @@ use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use super::DEFAULT_MEMORY_LIMIT_BYTES;
+use super::engine::{DEFAULT_MEMORY_LIMIT_BYTES, MAX_PARTS_PER_COMPONENT, MAX_TABLE_ELEMENTS};
 use super::core::Space;
 use super::keyvalue::{KeyvalueCtx, KeyvalueView};
 use super::services::Services;
@@ -190,8 +190,31 @@ impl ResourceLimiter for Limits {
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(true)
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let fits = desired <= MAX_TABLE_ELEMENTS;
+        if !fits {
+            self.refused = Some(format!(
+                "table: {desired} elements asked for, {MAX_TABLE_ELEMENTS} allowed"
+            ));
+        }
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_PARTS_PER_COMPONENT
+    }
+
+    fn tables(&self) -> usize {
+        MAX_PARTS_PER_COMPONENT
+    }
+
+    fn memories(&self) -> usize {
+        MAX_PARTS_PER_COMPONENT
     }
 }
 

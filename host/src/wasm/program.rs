@@ -17,7 +17,8 @@ use super::bindings::wasm_node::actor::types as wit;
 use super::core::{Asleep, CoreInstance};
 use super::data::ActorData;
 use super::services::Services;
-use super::version::{Code, Flavour, ModuleSlot, Sleepless, UpgradeReport, Version};
+use super::stack::TooManyFibers;
+use super::version::{Code, Flavour, ModuleSlot, UpgradeReport, Version};
 use crate::process::{Process, Program, Runtime, Step, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -74,17 +75,6 @@ enum Upgrade {
 struct Instance {
     version: Arc<Version>,
     code: Running,
-    _sleepless: Option<Sleepless>,
-}
-
-impl Instance {
-    fn new(version: Arc<Version>, code: Running) -> Box<Self> {
-        Box::new(Self {
-            _sleepless: version.count_sleepless(),
-            version,
-            code,
-        })
-    }
 }
 
 enum Running {
@@ -143,7 +133,10 @@ impl WasmProgram {
         };
         let woken = code.wake(asleep, self.home.data(&version));
         let code = woken.map_err(|error| instance_error(&error))?;
-        Ok(Instance::new(version, Running::Core(code)))
+        Ok(Box::new(Instance {
+            version,
+            code: Running::Core(code),
+        }))
     }
 
     fn wait(&mut self, mut future: Pin<Box<dyn Future<Output = Done> + Send>>) -> Poll<Step> {
@@ -320,7 +313,7 @@ impl Instance {
         match begun.await {
             Ok((turn, save, Ok(outcome))) => {
                 let code = Running::Component { store, turn, save };
-                Ok((Self::new(version, code), outcome.into()))
+                Ok((Box::new(Self { version, code }), outcome.into()))
             }
             Ok((_, _, Err(reason))) => Err(reason.into()),
             Err(error) => Err(reason_of(&error, store.data_mut())),
@@ -338,7 +331,10 @@ impl Instance {
         let occupied = code.occupy(home.data(&version));
         let mut instance = occupied.map_err(|error| instance_error(&error))?;
         match instance.init(start) {
-            Ok(Ok(outcome)) => Ok((Self::new(version, Running::Core(instance)), outcome)),
+            Ok(Ok(outcome)) => {
+                let code = Running::Core(instance);
+                Ok((Box::new(Self { version, code }), outcome))
+            }
             Ok(Err(reason)) => {
                 code.vacate(instance);
                 Err(reason.into())
@@ -349,7 +345,7 @@ impl Instance {
 
     /// Its state as data, if it is of a kind that can be.
     fn sleep(self: Box<Self>) -> Phase {
-        let Self { version, code, .. } = *self;
+        let Self { version, code } = *self;
         let code = match (version.code(), code) {
             (Code::Core(core), Running::Core(instance)) => match core.sleep(instance) {
                 Ok(asleep) => return Phase::Asleep(Box::new(asleep), version),
@@ -357,12 +353,12 @@ impl Instance {
             },
             (_, code) => code,
         };
-        Phase::Ready(Self::new(version, code))
+        Phase::Ready(Box::new(Self { version, code }))
     }
 
     /// Its actor has ended, and it is not in a call.
     fn vacate(self: Box<Self>) {
-        let Self { version, code, .. } = *self;
+        let Self { version, code } = *self;
         if let (Code::Core(core), Running::Core(instance)) = (version.code(), code) {
             core.vacate(instance);
         }
@@ -534,10 +530,8 @@ fn reason_of(error: &wasmtime::Error, data: &mut ActorData) -> ExitReason {
 
 /// Why there is no instance, or no longer.
 fn instance_error(error: &wasmtime::Error) -> ExitReason {
-    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return ExitReason::Limit(format!(
-            "instances: {error:#}; the node takes as many as vm.max_map_count allows, raise that"
-        ));
+    if let Some(error) = error.downcast_ref::<TooManyFibers>() {
+        return ExitReason::Limit(error.to_string());
     }
     trap_reason(error)
 }

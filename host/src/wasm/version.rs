@@ -2,7 +2,7 @@
 //! current one is found.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use wasm_node_protocol::{Digest, Pid};
@@ -53,17 +53,6 @@ pub enum Compiled {
 pub struct Version {
     about: Arc<About>,
     code: Code,
-    /// Of the node: its actors that cannot sleep.
-    sleepless: Arc<AtomicUsize>,
-}
-
-/// Counts one actor that cannot sleep, while it lives.
-pub(super) struct Sleepless(Arc<AtomicUsize>);
-
-impl Drop for Sleepless {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What a version is and may do.
@@ -130,7 +119,6 @@ impl Version {
         Ok(Self {
             about: Arc::new(about),
             code,
-            sleepless: engine.sleepless(),
         })
     }
 
@@ -165,20 +153,6 @@ impl Version {
             Code::Http(proxy) => Some(proxy),
             _ => None,
         }
-    }
-
-    /// Whether its actors can be put aside as data, and so cost no instance while they wait.
-    pub fn can_sleep(&self) -> bool {
-        matches!(&self.code, Code::Core(code) if code.is_restorable())
-    }
-
-    /// One more actor has an instance; none if it can sleep.
-    pub(super) fn count_sleepless(&self) -> Option<Sleepless> {
-        if self.can_sleep() {
-            return None;
-        }
-        self.sleepless.fetch_add(1, Ordering::Relaxed);
-        Some(Sleepless(self.sleepless.clone()))
     }
 
     pub(super) fn code(&self) -> &Code {

@@ -161,11 +161,6 @@ impl CoreCode {
         })
     }
 
-    /// Whether its actors can be put aside as data.
-    pub(in crate::wasm) fn is_restorable(&self) -> bool {
-        self.restorable
-    }
-
     /// An instance for an actor, in which nothing has run.
     pub(in crate::wasm) fn occupy(&self, data: ActorData) -> Result<CoreInstance> {
         let visit = self.restorable.then(|| self.awake.enter(&data.process));
