@@ -24,9 +24,17 @@ use super::runtime::Runtime;
 /// How often the watchdog looks, and how long one engine epoch is.
 pub const EPOCH_TICK: Duration = Duration::from_millis(1);
 
-/// Looks of the watchdog that find the same turn still running before its lane is given to
-/// another thread.
+/// Looks of the watchdog that find the same turn still running, and computing for at least
+/// [`CPU_BEFORE_DETACH`], before its lane is given to another thread.
 const TICKS_BEFORE_DETACH: u32 = 2;
+
+/// What a turn has to have computed to count as long: one that the operating system has merely
+/// taken off its processor is not.
+const CPU_BEFORE_DETACH: Duration = Duration::from_millis(1);
+
+/// Looks after which a lane is given to another thread although its turn has not computed: it
+/// waits for something, or the machine is overloaded.
+const TICKS_BEFORE_GIVING_UP: u32 = 20;
 
 /// Threads that may be detached at once. Beyond that, the turn that would have been detached
 /// next ends with a `limit` reason.
@@ -396,7 +404,7 @@ fn park(scheduler: &Scheduler, lane: &Lane) {
 /// The watchdog's whole life: drives the engine's epochs, takes lanes from turns that run
 /// long, and fetches helpers for processes that wait behind one.
 fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
-    let mut seen: Vec<(u64, u32)> = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     loop {
         std::thread::sleep(EPOCH_TICK);
         let Some(runtime) = runtime.upgrade() else {
@@ -407,23 +415,33 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
             return;
         }
         tick();
-        seen.resize(scheduler.lanes.len(), (0, 0));
+        seen.resize(scheduler.lanes.len(), Seen::default());
         for (at, lane) in scheduler.lanes.iter().enumerate() {
             if lane.driver.load(Ordering::Acquire) == NO_DRIVER {
                 start_driver(&runtime, at);
             }
             let turn = lane.turn.load(Ordering::Acquire);
-            let (last, ticks) = &mut seen[at];
-            if turn.is_multiple_of(2) || turn != *last {
-                (*last, *ticks) = (turn, 0);
+            let seen = &mut seen[at];
+            if turn.is_multiple_of(2) || turn != seen.turn {
+                *seen = Seen {
+                    turn,
+                    ticks: 0,
+                    cpu: None,
+                };
                 continue;
             }
-            *ticks += 1;
+            seen.ticks += 1;
             release_next(scheduler, at);
-            if *ticks >= TICKS_BEFORE_DETACH {
-                *ticks = 0;
-                take_lane(&runtime, at, turn);
+            let cpu = thread_cpu(lane.driver_tid.load(Ordering::Relaxed));
+            let computed = cpu.saturating_sub(*seen.cpu.get_or_insert(cpu));
+            if seen.ticks >= TICKS_BEFORE_DETACH && computed >= CPU_BEFORE_DETACH {
+                take_lane(&runtime, at, turn, true);
+            } else if seen.ticks >= TICKS_BEFORE_GIVING_UP {
+                take_lane(&runtime, at, turn, false);
+            } else {
+                continue;
             }
+            *seen = Seen::default();
         }
         let all_idle = scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len();
         if all_idle && scheduler.detached.load(Ordering::Relaxed) == 0 {
@@ -436,6 +454,30 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
             }
         }
     }
+}
+
+/// What the watchdog knows of a lane.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    turn: u64,
+    ticks: u32,
+    /// What the lane's thread had computed when the turn was first found still running.
+    cpu: Option<Duration>,
+}
+
+/// What a thread of this process has computed since it began; zero if it is gone.
+fn thread_cpu(tid: u32) -> Duration {
+    // How Linux numbers the clocks of threads (`CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED`).
+    let clock = (!(tid as libc::clockid_t) << 3) | 6;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes to `time` alone; of a thread that is gone it fails.
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// What was to run next here may run elsewhere, as the turn before it takes its time.
@@ -451,7 +493,8 @@ fn release_next(scheduler: &Scheduler, at: usize) {
     }
 }
 
-fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64) {
+/// Gives a lane to another thread; the turn that it ran goes on, at low priority if it computes.
+fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64, computes: bool) {
     let scheduler = &runtime.scheduler;
     let lane = &scheduler.lanes[at];
     let tid = lane.driver_tid.load(Ordering::Relaxed);
@@ -467,7 +510,7 @@ fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64) {
         }
         return;
     }
-    if scheduler.detach(runtime, at, turn) {
+    if scheduler.detach(runtime, at, turn) && computes {
         // SAFETY: changes a scheduling attribute of a thread of this process, nothing else;
         // if the thread is gone the call fails.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, DETACHED_NICENESS) };

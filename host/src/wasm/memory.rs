@@ -23,8 +23,7 @@ const MAX_SHARED_REGION_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 16 << 20;
 
 /// Sizes of shared regions: 64 KiB to 1 MiB.
-const CLASSES: usize =
-    (MAX_SHARED_REGION_BYTES / MIN_REGION_BYTES).trailing_zeros() as usize + 1;
+const CLASSES: usize = (MAX_SHARED_REGION_BYTES / MIN_REGION_BYTES).trailing_zeros() as usize + 1;
 
 /// The linear memories of one engine.
 #[derive(Default)]

@@ -12,11 +12,11 @@ mod core;
 mod data;
 mod engine;
 mod imports;
-mod memory;
 pub mod keyvalue;
+mod memory;
 mod program;
-mod stack;
 mod services;
+mod stack;
 mod values;
 mod version;
 
