@@ -1,8 +1,12 @@
 //! Frames: messages cut into pieces that share one byte stream.
 //!
 //! Owns the layout of a frame (`u32` length, little-endian, of what follows; one byte of
-//! lane and more-flag; at most [`MAX_FRAME_BYTES`] of payload), the order in which waiting
-//! messages are sent, and putting fragments together again.
+//! lane and flags; at most [`MAX_FRAME_BYTES`] of payload), the order in which waiting
+//! messages are sent, and putting fragments together again. The first fragment of a message
+//! begins with the message's length (`u32`, little-endian), so that the reader makes room once.
+//!
+//! Large bodies are not copied on their way out: a [`Batch`] refers to them. On their way in
+//! they are written once, to where they stay: [`FrameReader::room`].
 //!
 //! Contract: messages of one [`Lane`] arrive whole and in the order pushed, and a control
 //! message arrives before every signal pushed after it. Lanes other than control take turns
@@ -28,14 +32,28 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_BODY_BYTES + 64 * 1024;
 /// Length field and flags of each frame, in bytes.
 pub const FRAME_HEADER_BYTES: usize = 5;
 
+/// How much of a large message is in one frame, in bytes: with its tag, one record of Noise.
+const FRAGMENT_BYTES: usize = 65_535 - 16;
+
+/// Room behind a large message's memory for what a cipher needs while it decrypts in place,
+/// in bytes.
+const CIPHER_SLACK_BYTES: usize = 16;
+
 /// A run of small messages is cut here, in bytes, so that lanes can take turns and no buffer
 /// grows without limit.
 const RUN_BYTES: usize = 64 * 1024;
 
+/// A batch's own memory shrinks back to this, in bytes.
+const BATCH_BUFFER_BYTES: usize = 256 * 1024;
+
 /// The reader's buffer shrinks back to this after a large burst, in bytes.
 const READ_BUFFER_BYTES: usize = 128 * 1024;
 
+/// The length of the whole message, at the head of its first fragment, in bytes.
+const TOTAL_BYTES: usize = 4;
+
 const MORE: u8 = 0x80;
+const FIRST: u8 = 0x40;
 
 /// Which of the ordered streams of a link a message belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -194,7 +212,7 @@ impl FrameWriter {
 
     /// Appends waiting frames to `out`, control first, until it holds at least `target_bytes`
     /// or nothing is left. Overshoots by one run of frames at most (under 200 KiB).
-    pub fn fill(&mut self, out: &mut Vec<u8>, target_bytes: usize) {
+    pub fn fill(&mut self, out: &mut Batch, target_bytes: usize) {
         while out.len() < target_bytes {
             let Some(lane) = self.next_lane() else { return };
             self.write_piece(lane, out);
@@ -214,13 +232,12 @@ impl FrameWriter {
         Some(lane)
     }
 
-    fn write_piece(&mut self, lane: Lane, out: &mut Vec<u8>) {
+    fn write_piece(&mut self, lane: Lane, out: &mut Batch) {
         let queue = &mut self.lanes[lane as usize];
         match queue.front_mut() {
             Some(Piece::Frames(run)) => {
-                out.extend_from_slice(run);
                 self.queued_bytes -= run.len();
-                run.clear();
+                out.take(run);
                 self.spare = std::mem::take(run);
                 queue.pop_front();
             }
@@ -229,16 +246,23 @@ impl FrameWriter {
                 body,
                 written,
             }) => {
-                let rest = head.len() + body.len() - *written;
-                let size = rest.min(MAX_FRAME_BYTES);
+                let total = head.len() + body.len();
+                let rest = total - *written;
+                let size = rest.min(FRAGMENT_BYTES);
+                let first = *written == 0;
                 let more = size < rest;
-                out.extend_from_slice(&(size as u32 + 1).to_le_bytes());
-                out.push(lane as u8 | if more { MORE } else { 0 });
+                let flags = if first { FIRST } else { 0 } | if more { MORE } else { 0 };
+                let length = size + 1 + if first { TOTAL_BYTES } else { 0 };
+                out.copy(&(length as u32).to_le_bytes());
+                out.copy(&[lane as u8 | flags]);
+                if first {
+                    out.copy(&(total as u32).to_le_bytes());
+                }
                 let of_head = &head[head.len().min(*written)..];
                 let of_head = &of_head[..of_head.len().min(size)];
-                out.extend_from_slice(of_head);
+                out.copy(of_head);
                 let start = (*written + of_head.len()).saturating_sub(head.len());
-                out.extend_from_slice(&body[start..start + size - of_head.len()]);
+                out.share(body.slice(start..start + size - of_head.len()));
                 *written += size;
                 self.queued_bytes -= size;
                 if !more {
@@ -247,6 +271,83 @@ impl FrameWriter {
             }
             None => {}
         }
+    }
+}
+
+/// Frames on their way to the wire: the small ones one after another, the bodies of large ones
+/// where they are.
+#[derive(Default)]
+pub struct Batch {
+    copied: Vec<u8>,
+    chunks: Vec<Chunk>,
+    len: usize,
+}
+
+enum Chunk {
+    /// So many of the copied bytes.
+    Copied(usize),
+    Shared(Bytes),
+}
+
+impl Batch {
+    /// All bytes, in order.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut copied = self.copied.as_slice();
+        self.chunks.iter().map(move |chunk| match chunk {
+            Chunk::Copied(length) => {
+                let (these, rest) = copied.split_at(*length);
+                copied = rest;
+                these
+            }
+            Chunk::Shared(bytes) => bytes,
+        })
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets them, but not their room.
+    pub fn clear(&mut self) {
+        self.copied.clear();
+        self.copied.shrink_to(BATCH_BUFFER_BYTES);
+        self.chunks.clear();
+        self.len = 0;
+    }
+
+    /// Leaves the run empty, but perhaps with other room.
+    fn take(&mut self, run: &mut Vec<u8>) {
+        if self.copied.is_empty() {
+            self.count(run.len());
+            std::mem::swap(&mut self.copied, run);
+        } else {
+            self.copy(run);
+            run.clear();
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        self.copied.extend_from_slice(bytes);
+        self.count(bytes.len());
+    }
+
+    fn count(&mut self, copied: usize) {
+        self.len += copied;
+        match self.chunks.last_mut() {
+            Some(Chunk::Copied(length)) => *length += copied,
+            _ => self.chunks.push(Chunk::Copied(copied)),
+        }
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.chunks.push(Chunk::Shared(bytes));
     }
 }
 
@@ -276,7 +377,32 @@ pub struct FrameReader {
     /// What of the buffer is handed out already.
     consumed: usize,
     partial: [Vec<u8>; Lane::COUNT],
+    fragment: Option<Fragment>,
+    ready: Option<Ready>,
     limit: usize,
+}
+
+/// The fragment that is being read.
+struct Fragment {
+    lane: Lane,
+    /// How long the partial message is when the fragment is whole.
+    until: usize,
+    more: bool,
+}
+
+/// A message that is complete and not yet handed out.
+enum Ready {
+    /// Where in the buffer.
+    Whole(Lane, std::ops::Range<usize>),
+    Joined(Lane),
+}
+
+/// Where bytes that arrive belong: [`FrameReader::room`].
+pub struct Room<'a> {
+    /// Append here.
+    pub into: &'a mut Vec<u8>,
+    /// This many bytes at most; as many as one likes if none is given.
+    pub at_most: Option<usize>,
 }
 
 impl FrameReader {
@@ -287,6 +413,8 @@ impl FrameReader {
             buffer: Vec::new(),
             consumed: 0,
             partial: Default::default(),
+            fragment: None,
+            ready: None,
             limit,
         }
     }
@@ -299,8 +427,7 @@ impl FrameReader {
     /// Adds bytes that arrived. Call [`FrameReader::next_message`] until it is `None` before
     /// the next, or the buffer grows.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.compact();
-        self.buffer.extend_from_slice(bytes);
+        self.buffer_mut().extend_from_slice(bytes);
     }
 
     /// The read buffer itself, to append arriving bytes to in place (a socket's `read_buf`,
@@ -310,7 +437,29 @@ impl FrameReader {
         &mut self.buffer
     }
 
+    /// Where to put the next bytes so that they need not be copied again: the memory of the
+    /// large message that they belong to, or the read buffer. Only ever append; there is room
+    /// for a cipher's tag behind. Ask again after [`FrameReader::next_message`] gave `None`.
+    pub fn room(&mut self) -> Room<'_> {
+        self.compact();
+        match &self.fragment {
+            Some(fragment) if self.buffer.is_empty() => {
+                let into = &mut self.partial[fragment.lane as usize];
+                let at_most = Some(fragment.until.saturating_sub(into.len()));
+                Room { into, at_most }
+            }
+            _ => Room {
+                into: &mut self.buffer,
+                at_most: None,
+            },
+        }
+    }
+
     fn compact(&mut self) {
+        // A message that is ready is still in there.
+        if self.ready.is_some() {
+            return;
+        }
         if self.consumed == self.buffer.len() {
             self.buffer.clear();
             self.buffer.shrink_to(READ_BUFFER_BYTES);
@@ -325,44 +474,123 @@ impl FrameReader {
     /// # Errors
     /// The peer broke the format; the reader must not be used again.
     pub fn next_message(&mut self) -> Result<Option<(Lane, Payload<'_>)>, FrameError> {
-        loop {
-            let rest = &self.buffer[self.consumed..];
-            let Some((header, rest)) = rest.split_first_chunk::<4>() else {
-                return Ok(None);
+        if !self.has_message()? {
+            return Ok(None);
+        }
+        Ok(self.ready.take().map(|ready| match ready {
+            Ready::Whole(lane, place) => (lane, Payload::Whole(&self.buffer[place])),
+            Ready::Joined(lane) => {
+                let message = std::mem::take(&mut self.partial[lane as usize]);
+                (lane, Payload::Joined(message.into()))
+            }
+        }))
+    }
+
+    /// Whether [`FrameReader::next_message`] has one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn has_message(&mut self) -> Result<bool, FrameError> {
+        while self.ready.is_none() {
+            let progress = match &self.fragment {
+                Some(_) => self.continue_fragment(),
+                None => self.begin_frame()?,
             };
-            let length = u32::from_le_bytes(*header);
-            let size = length as usize;
-            if size == 0 || size > MAX_FRAME_BYTES + 1 {
-                return Err(FrameError::Length(length));
-            }
-            let Some(frame) = rest.get(..size) else {
-                return Ok(None);
-            };
-            let (flags, payload) = (frame[0], &frame[1..]);
-            let lane = Lane::from_bits(flags & !MORE).ok_or(FrameError::Flags(flags))?;
-            let start = self.consumed + FRAME_HEADER_BYTES;
-            self.consumed += 4 + size;
-            let partial = &mut self.partial[lane as usize];
-            if partial.len() + payload.len() > self.limit {
-                return Err(FrameError::TooLong {
-                    bytes: partial.len() + payload.len(),
-                    limit: self.limit,
-                });
-            }
-            if flags & MORE == 0 && partial.is_empty() {
-                return Ok(Some((
-                    lane,
-                    Payload::Whole(&self.buffer[start..self.consumed]),
-                )));
-            }
-            partial.extend_from_slice(payload);
-            if flags & MORE == 0 {
-                return Ok(Some((
-                    lane,
-                    Payload::Joined(std::mem::take(partial).into()),
-                )));
+            if !progress {
+                return Ok(false);
             }
         }
+        Ok(true)
+    }
+
+    /// Moves what there is of a fragment to its message; false if more of it has to arrive.
+    fn continue_fragment(&mut self) -> bool {
+        let Some(fragment) = &self.fragment else {
+            return false;
+        };
+        let partial = &mut self.partial[fragment.lane as usize];
+        let missing = fragment.until.saturating_sub(partial.len());
+        let there = &self.buffer[self.consumed..];
+        let there = &there[..there.len().min(missing)];
+        partial.extend_from_slice(there);
+        self.consumed += there.len();
+        if partial.len() < fragment.until {
+            return false;
+        }
+        if !fragment.more {
+            self.ready = Some(Ready::Joined(fragment.lane));
+        }
+        self.fragment = None;
+        true
+    }
+
+    /// Looks at the next frame's header; false if more has to arrive first.
+    fn begin_frame(&mut self) -> Result<bool, FrameError> {
+        let rest = &self.buffer[self.consumed..];
+        let Some((header, rest)) = rest.split_first_chunk::<4>() else {
+            return Ok(false);
+        };
+        let length = u32::from_le_bytes(*header);
+        let size = length as usize;
+        if size == 0 || size > MAX_FRAME_BYTES + 1 {
+            return Err(FrameError::Length(length));
+        }
+        let Some((&flags, rest)) = rest.split_first() else {
+            return Ok(false);
+        };
+        let payload = size - 1;
+        let (first, more) = (flags & FIRST != 0, flags & MORE != 0);
+        let lane = Lane::from_bits(flags & !(FIRST | MORE)).ok_or(FrameError::Flags(flags))?;
+        let partial = &mut self.partial[lane as usize];
+        let too_long = |bytes, limit| Err(FrameError::TooLong { bytes, limit });
+        if first {
+            let Some(payload) = payload.checked_sub(TOTAL_BYTES) else {
+                return Err(FrameError::Length(length));
+            };
+            if !partial.is_empty() {
+                return Err(FrameError::Flags(flags));
+            }
+            let Some(total) = rest.first_chunk::<TOTAL_BYTES>() else {
+                return Ok(false);
+            };
+            let total = u32::from_le_bytes(*total) as usize;
+            if total > self.limit {
+                return too_long(total, self.limit);
+            }
+            if payload == 0 || payload > total {
+                return too_long(payload, total);
+            }
+            partial.reserve_exact(total + CIPHER_SLACK_BYTES);
+            self.consumed += FRAME_HEADER_BYTES + TOTAL_BYTES;
+            self.fragment = Some(Fragment {
+                lane,
+                until: payload,
+                more,
+            });
+            return Ok(true);
+        }
+        if !partial.is_empty() {
+            let until = partial.len() + payload;
+            if until > self.limit {
+                return too_long(until, self.limit);
+            }
+            self.consumed += FRAME_HEADER_BYTES;
+            self.fragment = Some(Fragment { lane, until, more });
+            return Ok(true);
+        }
+        if more {
+            return Err(FrameError::Flags(flags));
+        }
+        if payload > self.limit {
+            return too_long(payload, self.limit);
+        }
+        if rest.len() < payload {
+            return Ok(false);
+        }
+        let start = self.consumed + FRAME_HEADER_BYTES;
+        self.consumed = start + payload;
+        self.ready = Some(Ready::Whole(lane, start..self.consumed));
+        Ok(true)
     }
 }
 
@@ -378,6 +606,15 @@ mod tests {
             messages.push((lane, payload.as_slice().to_vec()));
         }
         messages
+    }
+
+    /// What the writer has, as bytes.
+    fn wire(writer: &mut FrameWriter, target: usize) -> Vec<u8> {
+        let mut batch = Batch::default();
+        writer.fill(&mut batch, target);
+        let wire = batch.slices().collect::<Vec<_>>().concat();
+        assert_eq!(wire.len(), batch.len());
+        wire
     }
 
     fn lanes() -> impl Strategy<Value = Lane> {
@@ -405,13 +642,23 @@ mod tests {
             let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
             let mut received = [const { Vec::new() }; Lane::COUNT];
             while !writer.is_empty() {
-                let mut wire = Vec::new();
-                writer.fill(&mut wire, target);
+                let wire = wire(&mut writer, target);
                 prop_assert!(wire.len() < target + 200 * 1024);
-                for piece in wire.chunks(chunk) {
-                    reader.feed(piece);
-                    for (lane, message) in drain(&mut reader) {
-                        received[lane as usize].push(message);
+                for (number, mut piece) in wire.chunks(chunk).enumerate() {
+                    while !piece.is_empty() {
+                        // Both ways in: fed, and put where they belong.
+                        let room = if number % 2 == 0 {
+                            reader.room()
+                        } else {
+                            Room { into: reader.buffer_mut(), at_most: None }
+                        };
+                        let size = room.at_most.unwrap_or(usize::MAX).min(piece.len());
+                        prop_assert!(size > 0);
+                        room.into.extend_from_slice(&piece[..size]);
+                        piece = &piece[size..];
+                        for (lane, message) in drain(&mut reader) {
+                            received[lane as usize].push(message);
+                        }
                     }
                 }
             }
@@ -441,13 +688,11 @@ mod tests {
         writer
             .push(Lane::Signal, vec![1; 10 * 1024 * 1024].into())
             .unwrap();
-        let mut wire = Vec::new();
-        writer.fill(&mut wire, 1);
+        let mut sent = wire(&mut writer, 1);
         writer.push(Lane::Control, vec![2].into()).unwrap();
-        let written = wire.len();
-        writer.fill(&mut wire, written + 1);
+        sent.extend(wire(&mut writer, 1));
         let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
-        reader.feed(&wire);
+        reader.feed(&sent);
         assert_eq!(drain(&mut reader), [(Lane::Control, vec![2])]);
     }
 
@@ -462,10 +707,8 @@ mod tests {
                 .push(Lane::Signal, vec![2; MAX_FRAME_BYTES].into())
                 .unwrap();
         }
-        let mut wire = Vec::new();
-        writer.fill(&mut wire, 12 * MAX_FRAME_BYTES);
         let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
-        reader.feed(&wire);
+        reader.feed(&wire(&mut writer, 12 * MAX_FRAME_BYTES));
         let signals = drain(&mut reader).len();
         assert!((3..10).contains(&signals), "{signals}");
     }
@@ -481,10 +724,8 @@ mod tests {
         writer
             .push(Lane::Bulk, vec![0; 3 * MAX_FRAME_BYTES].into())
             .unwrap();
-        let mut wire = Vec::new();
-        writer.fill(&mut wire, usize::MAX);
         let mut reader = FrameReader::new(2 * MAX_FRAME_BYTES);
-        reader.feed(&wire);
+        reader.feed(&wire(&mut writer, usize::MAX));
         assert!(matches!(
             reader.next_message(),
             Err(FrameError::TooLong { .. })

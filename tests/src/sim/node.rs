@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::{self, Metadata, WireMessage};
-use wasm_node_protocol::frame::{FrameReader, FrameWriter, Lane, MAX_MESSAGE_BYTES};
+use wasm_node_protocol::frame::{Batch, FrameReader, FrameWriter, Lane, MAX_MESSAGE_BYTES};
 use wasm_node_protocol::global::Mutations;
 use wasm_node_protocol::handshake::{
     Accepting, Asked, Confirming, Dialling, Failed, Greeted, HandshakeError, Hello,
@@ -415,8 +415,9 @@ impl SimNode {
         if state.flush_planned && !once {
             return;
         }
-        let mut bytes = Vec::new();
-        state.writer.fill(&mut bytes, target);
+        let mut batch = Batch::default();
+        state.writer.fill(&mut batch, target);
+        let mut bytes = batch.slices().collect::<Vec<_>>().concat();
         let rest = !state.writer.is_empty();
         state.flush_planned |= rest;
         if !bytes.is_empty() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::exit::{CallError, ExitReason, RegisterError};
-use crate::frame::{FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
+use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
 use crate::ids::NodeName;
 use crate::signal::{NodeEvent, NodeKind};
 
@@ -182,10 +182,10 @@ proptest! {
         for message in &messages {
             writer.push_with(message.lane(), |out| message.encode(out)).unwrap();
         }
-        let mut wire = Vec::new();
+        let mut wire = Batch::default();
         writer.fill(&mut wire, usize::MAX);
         let mut reader = FrameReader::new(MAX_MESSAGE_BYTES);
-        reader.feed(&wire);
+        wire.slices().for_each(|slice| reader.feed(slice));
         let mut received = Vec::new();
         while let Some((lane, payload)) = reader.next_message().unwrap() {
             let message = decode(&payload).unwrap();
