@@ -403,6 +403,8 @@ pub struct Room<'a> {
     pub into: &'a mut Vec<u8>,
     /// This many bytes at most; as many as one likes if none is given.
     pub at_most: Option<usize>,
+    /// When so many have come, the next ones go here.
+    pub behind: Option<&'a mut Vec<u8>>,
 }
 
 impl FrameReader {
@@ -446,11 +448,16 @@ impl FrameReader {
             Some(fragment) if self.buffer.is_empty() => {
                 let into = &mut self.partial[fragment.lane as usize];
                 let at_most = Some(fragment.until.saturating_sub(into.len()));
-                Room { into, at_most }
+                Room {
+                    into,
+                    at_most,
+                    behind: Some(&mut self.buffer),
+                }
             }
             _ => Room {
                 into: &mut self.buffer,
                 at_most: None,
+                behind: None,
             },
         }
     }
@@ -650,7 +657,7 @@ mod tests {
                         let room = if number % 2 == 0 {
                             reader.room()
                         } else {
-                            Room { into: reader.buffer_mut(), at_most: None }
+                            Room { into: reader.buffer_mut(), at_most: None, behind: None }
                         };
                         let size = room.at_most.unwrap_or(usize::MAX).min(piece.len());
                         prop_assert!(size > 0);

@@ -100,6 +100,9 @@ pub enum StartError {
     /// The system refused the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    /// The system refused what sockets are waited for with.
+    #[error("cannot wait for sockets: {0}")]
+    System(io::Error),
     /// The port mapper refused the name, or is none.
     #[error(transparent)]
     Epmd(#[from] EpmdError),

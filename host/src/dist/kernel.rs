@@ -4,13 +4,14 @@
 //! One lock guards the machines, so that any thread can join a group, give up a name or
 //! report a link and see the effect at once; it is held for one step, never while anything
 //! waits, and no callback of the host runs under it. What must go in order and may call back
-//! (`node_up`, `node_down`, answers) is queued as events for the kernel's one task, which
-//! also keeps the machines' deadlines.
+//! (`node_up`, `node_down`, answers) is queued as events. Whoever made a step carries them out,
+//! as a change of threads would cost more; but nodes' coming and going, which waits for what
+//! the stepping thread may hold, is for the kernel's one task, which also keeps the machines'
+//! deadlines.
 //!
 //! Does not know sockets: links do.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +31,10 @@ use wasm_node_protocol::session::MAX_TICK_TIME_MS;
 use wasm_node_protocol::{Incarnation, Millis, NodeEvent, NodeName, Pid, Ref, RegisterError};
 
 use super::config::DistConfig;
+use super::cork;
 use super::host::Host;
 use super::link::{self, Link};
+use super::lookout::Lookout;
 use super::tables::Tables;
 
 /// How a connect request is answered.
@@ -41,9 +44,12 @@ pub(super) struct Kernel {
     pub config: DistConfig,
     pub host: Arc<dyn Host>,
     pub tables: Tables,
+    pub lookout: Lookout,
     runtime: Handle,
     started: Instant,
     state: Mutex<State>,
+    /// Held by whoever carries out events: one at a time, in order.
+    turn: Mutex<()>,
     /// The kernel's task has events, or an earlier deadline.
     wake: Notify,
     /// A link ended; for whoever stops the node.
@@ -102,8 +108,28 @@ enum Event {
     },
 }
 
+impl Event {
+    /// Whether any thread may carry it out, whatever of a link it holds.
+    fn is_quick(&self) -> bool {
+        !matches!(self, Self::NodeUp { .. } | Self::NodeDown { .. })
+    }
+}
+
+/// Which events to carry out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Those before the first that is for the kernel's own task.
+    Quick,
+    All,
+}
+
 impl Kernel {
-    pub fn new(config: DistConfig, host: Arc<dyn Host>, address: Option<String>) -> Arc<Self> {
+    pub fn new(
+        config: DistConfig,
+        host: Arc<dyn Host>,
+        address: Option<String>,
+        lookout: Lookout,
+    ) -> Arc<Self> {
         let tick_time_ms = tick_time_ms(&config);
         let hello = Hello::new(
             config.name.clone(),
@@ -123,9 +149,11 @@ impl Kernel {
             config,
             host,
             tables: Tables::default(),
+            lookout,
             runtime: Handle::current(),
             started: Instant::now(),
             state: Mutex::new(state),
+            turn: Mutex::default(),
             wake: Notify::new(),
             ended: Notify::new(),
         })
@@ -134,10 +162,9 @@ impl Kernel {
     /// The kernel's task: runs until dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
-            let (events, deadline) = self.take_events();
-            for event in events {
-                self.carry_out(event);
-            }
+            self.handle_timer();
+            let deadline = self.arm();
+            self.carry_out_events(Which::All);
             let deadline = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(self.instant(deadline)).await,
@@ -149,6 +176,11 @@ impl Kernel {
                 () = deadline => {}
             }
         }
+    }
+
+    /// When this kernel's clock began.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// The time, for the machines.
@@ -338,12 +370,13 @@ impl Kernel {
                 .collect();
             tasks.iter().for_each(AbortHandle::abort);
         }
-        let (events, _) = self.take_events();
-        events.into_iter().for_each(|event| self.carry_out(event));
+        self.carry_out_events(Which::All);
     }
 
     /// Runs one step of the machines and does what they want, in order.
     fn step<T>(self: &Arc<Self>, step: impl FnOnce(&mut State, Millis) -> T) -> T {
+        // Written when the lock is free again.
+        let _held = cork::hold();
         let mut state = self.state.lock();
         let result = step(&mut state, self.now());
         while let Some(output) = state.cluster.poll_output() {
@@ -354,10 +387,13 @@ impl Kernel {
             (Some(deadline), Some(armed)) => deadline < armed,
             (deadline, _) => deadline.is_some(),
         };
-        let wake = sooner || !state.events.is_empty();
+        let events = !state.events.is_empty();
         drop(state);
-        if wake {
+        if sooner {
             self.wake.notify_one();
+        }
+        if events {
+            self.carry_out_events(Which::Quick);
         }
         result
     }
@@ -443,19 +479,46 @@ impl Kernel {
         }
     }
 
-    fn take_events(self: &Arc<Self>) -> (VecDeque<Event>, Option<Millis>) {
-        let due = self
-            .state
-            .lock()
-            .cluster
-            .next_deadline()
-            .is_some_and(|at| at <= self.now());
-        if due {
+    fn handle_timer(self: &Arc<Self>) {
+        let deadline = self.state.lock().cluster.next_deadline();
+        if deadline.is_some_and(|at| at <= self.now()) {
             self.step(|state, now| state.cluster.handle(now, ClusterInput::Timer));
         }
+    }
+
+    fn arm(&self) -> Option<Millis> {
         let mut state = self.state.lock();
         state.armed = state.cluster.next_deadline();
-        (mem::take(&mut state.events), state.armed)
+        state.armed
+    }
+
+    /// Carries out what waits, in order, unless another thread is at it: that one looks again.
+    fn carry_out_events(&self, which: Which) {
+        loop {
+            {
+                let Some(_turn) = self.turn.try_lock() else {
+                    return;
+                };
+                loop {
+                    let event = {
+                        let mut state = self.state.lock();
+                        let quick = state.events.front().is_none_or(Event::is_quick);
+                        if which == Which::Quick && !quick {
+                            self.wake.notify_one();
+                            return;
+                        }
+                        state.events.pop_front()
+                    };
+                    match event {
+                        Some(event) => self.carry_out(event),
+                        None => break,
+                    }
+                }
+            }
+            if self.state.lock().events.is_empty() {
+                return;
+            }
+        }
     }
 
     fn carry_out(&self, event: Event) {

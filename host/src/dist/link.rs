@@ -1,40 +1,43 @@
 //! One link, from the dial or the accept to its end.
 //!
 //! Contract: each link task reports its end to the kernel exactly once, whatever happens to
-//! it. A link that is up has a reader, a writer and, between them, the task that keeps its
-//! ticks. Signals of a peer are delivered in order, all between `node_up` and `node_down`.
+//! it. A link that is up has a reader and a writer, for what nobody else does at once (see
+//! `wire`), and between them the task that keeps its ticks. Signals of a peer are delivered in
+//! order, all between `node_up` and `node_down`.
 //!
 //! Deliberately does not decide which links should be: the kernel's machines do.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, sleep_until, timeout};
-use wasm_node_protocol::NodeName;
 use wasm_node_protocol::codec::{CodecError, NodeReply, NodeRequest, WireMessage, decode};
-use wasm_node_protocol::frame::FrameReader;
 use wasm_node_protocol::handshake::{HANDSHAKE_TIMEOUT_MS, HandshakeError, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
 use wasm_node_protocol::session::{Session, SessionInput, SessionOutput};
+use wasm_node_protocol::{Millis, NodeName};
 
+use super::cork;
 use super::dial;
 use super::epmd::EpmdError;
 use super::host::{Answer, Delivered, RequestError};
 use super::kernel::Kernel;
-use super::outbox::{Drained, Outbox, Pushed};
-use super::transport::{Channel, Receiver, Sender, TransportError};
-
-/// How much the writer takes from the queue at a time, in bytes: what a control message may
-/// have to wait for, besides what the system has buffered.
-const WRITE_BATCH_BYTES: usize = 128 * 1024;
+use super::lookout::Watch;
+use super::outbox::{Outbox, Pushed};
+use super::records::{Receiver, Written};
+use super::transport::{Channel, TransportError};
+use super::wire::{TookIn, Who, Wire};
 
 /// How long a link that closes may take to send what waits and to see the peer's end, in
 /// milliseconds; then it is cut.
@@ -54,14 +57,20 @@ const MAX_PENDING_REQUESTS: usize = 65_536;
 /// its own limit, and its link is closed.
 const MAX_UNANSWERED_REQUESTS: usize = 2 * MAX_PENDING_REQUESTS;
 
+/// How often requests that nobody answered in time are looked for, in milliseconds.
+const EXPIRE_EVERY_MS: u64 = 1_000;
+
 /// A link that is up.
 pub(super) struct Link {
     pub id: LinkId,
     pub peer: Peer,
     pub outbox: Outbox,
+    pub wire: Wire,
+    /// When the kernel's clock began.
+    started: Instant,
     /// Told of traffic by reader and writer, asked by the link's task; never waited for long.
     session: Mutex<Session>,
-    /// Held by the reader while it delivers; closed before the node is called down.
+    /// Held by whoever delivers; closed before the node is called down.
     gate: Mutex<Gate>,
     requests: Mutex<Requests>,
     unanswered: AtomicUsize,
@@ -75,10 +84,16 @@ enum Gate {
 
 type OnReply = Box<dyn FnOnce(Result<NodeReply, RequestError>) + Send>;
 
+struct Pending {
+    on_reply: OnReply,
+    /// When nobody waits for it any more, if the asker does not see to that.
+    until: Option<Millis>,
+}
+
 #[derive(Default)]
 struct Requests {
     next: u64,
-    pending: HashMap<u64, OnReply>,
+    pending: HashMap<u64, Pending>,
     closed: bool,
 }
 
@@ -162,11 +177,19 @@ impl LinkError {
 }
 
 impl Link {
-    pub fn new(id: LinkId, peer: Peer, session: Session) -> Arc<Self> {
+    pub fn new(
+        id: LinkId,
+        peer: Peer,
+        session: Session,
+        wire: Wire,
+        started: Instant,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             peer,
             outbox: Outbox::default(),
+            wire,
+            started,
             session: Mutex::new(session),
             gate: Mutex::new(Gate::Open),
             requests: Mutex::default(),
@@ -174,14 +197,66 @@ impl Link {
         })
     }
 
-    /// Queues any message but a signal.
-    pub fn push(&self, message: &WireMessage) -> Pushed {
-        self.outbox
-            .push_with(message.lane(), |out| message.encode(out))
+    fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
     }
 
-    /// Asks the peer's host; `on_reply` is called exactly once, quickly, from any thread.
-    pub fn request(&self, request: NodeRequest, on_reply: OnReply) {
+    fn note(&self, input: SessionInput) {
+        self.session.lock().handle(self.now(), input);
+    }
+
+    /// Sends any message but a signal.
+    pub fn push(self: &Arc<Self>, message: &WireMessage) -> Pushed {
+        let encode = |out: &mut Vec<u8>| message.encode(out);
+        let pushed = self.outbox.push_with(message.lane(), encode);
+        if self.is_due(pushed) {
+            self.flush();
+        }
+        pushed
+    }
+
+    /// After a push: whether the caller has to flush.
+    #[must_use]
+    pub fn is_due(self: &Arc<Self>, pushed: Pushed) -> bool {
+        if pushed == Pushed::Closed {
+            // If by this very push, nobody else would know.
+            self.wire.leave_to_writer();
+        }
+        cork::is_due(self, pushed)
+    }
+
+    /// Writes what waits, as far as it goes at once; the rest is left to the writer.
+    pub fn flush(&self) {
+        if self.wire.flush(&self.outbox) {
+            self.note(SessionInput::Sent);
+        }
+    }
+
+    /// Reads and delivers what has come, if nobody else does; leaves to the reader what is
+    /// more than that.
+    pub fn help(self: &Arc<Self>, kernel: &Arc<Kernel>, ended: bool) {
+        match self.take_in(kernel, Who::Helper) {
+            Ok(TookIn::Nothing | TookIn::All | TookIn::Busy) if !ended => {}
+            _ => self.wire.leave_to_reader(),
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, kernel: &Arc<Kernel>, who: Who) -> Result<TookIn, LinkError> {
+        self.wire.take_in(who, |receiver| {
+            self.note(SessionInput::Received);
+            self.dispatch(kernel, receiver)
+        })
+    }
+
+    /// Asks the peer's host; `on_reply` is called exactly once, quickly, from any thread: at
+    /// the reply, at the link's end, or after `timeout` if there is one.
+    pub fn request(
+        self: &Arc<Self>,
+        request: NodeRequest,
+        timeout: Option<Duration>,
+        on_reply: OnReply,
+    ) {
+        let until = timeout.map(|timeout| self.now() + timeout.as_millis() as u64);
         let mut requests = self.requests.lock();
         let error = if requests.closed {
             Some(RequestError::NoConnection)
@@ -196,15 +271,33 @@ impl Link {
         }
         let id = requests.next;
         requests.next += 1;
-        requests.pending.insert(id, on_reply);
+        requests.pending.insert(id, Pending { on_reply, until });
         drop(requests);
         let error = match self.push(&WireMessage::Request { id, request }) {
-            Pushed::Ok | Pushed::Congested => return,
+            Pushed::Ok | Pushed::Plenty | Pushed::Congested => return,
             Pushed::Closed => RequestError::NoConnection,
             Pushed::TooLarge => RequestError::TooLarge,
         };
         // Unless the link's end was quicker.
         self.answered(id, Err(error));
+    }
+
+    fn expire_requests(&self) {
+        let now = self.now();
+        let mut requests = self.requests.lock();
+        let over = |(id, pending): (&u64, &Pending)| {
+            let over = pending.until.is_some_and(|until| until <= now);
+            over.then_some(*id)
+        };
+        let over: Vec<u64> = requests.pending.iter().filter_map(over).collect();
+        let over: Vec<_> = over
+            .iter()
+            .filter_map(|id| requests.pending.remove(id))
+            .collect();
+        drop(requests);
+        for pending in over {
+            (pending.on_reply)(Err(RequestError::Timeout));
+        }
     }
 
     /// Nothing is delivered from this link any more once this has returned.
@@ -214,15 +307,21 @@ impl Link {
 
     /// The link is over: nobody waits for its replies any more.
     pub fn end(&self) {
-        self.outbox.close();
+        self.close();
         let pending = {
             let mut requests = self.requests.lock();
             requests.closed = true;
             std::mem::take(&mut requests.pending)
         };
-        for on_reply in pending.into_values() {
-            on_reply(Err(RequestError::NoConnection));
+        for pending in pending.into_values() {
+            (pending.on_reply)(Err(RequestError::NoConnection));
         }
+    }
+
+    /// Takes no more messages; what waits is still to be sent.
+    fn close(&self) {
+        self.outbox.close();
+        self.wire.leave_to_writer();
     }
 
     /// An answer was sent or will never be.
@@ -232,9 +331,9 @@ impl Link {
 
     fn answered(&self, id: u64, result: Result<NodeReply, RequestError>) {
         // Bound first: the lock must not be held in the callback.
-        let on_reply = self.requests.lock().pending.remove(&id);
-        if let Some(on_reply) = on_reply {
-            on_reply(result);
+        let pending = self.requests.lock().pending.remove(&id);
+        if let Some(pending) = pending {
+            (pending.on_reply)(result);
         }
     }
 
@@ -242,15 +341,17 @@ impl Link {
     fn dispatch(
         self: &Arc<Self>,
         kernel: &Arc<Kernel>,
-        frames: &mut FrameReader,
+        receiver: &mut Receiver,
     ) -> Result<bool, LinkError> {
+        // All answers in one write.
+        let _held = cork::hold();
         let gate = self.gate.lock();
         if *gate == Gate::Closed {
             return Err(LinkError::Told("called down".into()));
         }
         let from = self.peer.incarnation;
         let mut full = false;
-        while let Some((_, payload)) = frames.next_message().map_err(TransportError::from)? {
+        while let Some((_, payload)) = receiver.next_message()? {
             match decode(&payload)? {
                 WireMessage::Tick => {}
                 WireMessage::Signal {
@@ -388,43 +489,60 @@ async fn run(
         peer.tick_time_ms,
         rand::random(),
     );
-    let link = Link::new(id, peer, session);
-    let (receiver, sender) = channel.into_halves();
-    let mut writer = Running(tokio::spawn(write(kernel.clone(), link.clone(), sender)));
+    let (socket, receiver, sender) = match channel.into_parts() {
+        Ok(parts) => parts,
+        Err(error) => return TransportError::from(error).into(),
+    };
+    let wire = Wire::new(socket, receiver, sender);
+    let link = Link::new(id, peer, session, wire, kernel.started());
+    let _ends = Ends {
+        kernel: kernel.clone(),
+        link: link.clone(),
+    };
+    let mut writer = Running(tokio::spawn(write(link.clone())));
     // The reader starts once the node is known to be up here.
     let known = kernel.link_up(&link);
     let mut reader = Running(tokio::spawn({
         let (kernel, link) = (kernel.clone(), link.clone());
         async move {
             match known.await {
-                Ok(()) => read(kernel, link, receiver).await,
+                Ok(()) => read(kernel, link).await,
                 // Not to be: the machines have closed the link, which the task hears.
                 Err(_) => std::future::pending().await,
             }
         }
     }));
-    let error = attend(kernel, &link, &mut reader, &mut writer, close).await;
-    link.end();
-    error
+    attend(kernel, &link, &mut reader, &mut writer, close).await
+}
+
+/// Takes a link from everybody who may use it, when dropped.
+struct Ends {
+    kernel: Arc<Kernel>,
+    link: Arc<Link>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.kernel.lookout.remove(self.link.id);
+        self.link.end();
+        self.link.wire.cut();
+    }
 }
 
 /// Keeps the ticks of a link until it ends, and says why it did.
 async fn attend(
     kernel: &Kernel,
-    link: &Link,
+    link: &Arc<Link>,
     reader: &mut Running,
     writer: &mut Running,
     close: &mut oneshot::Receiver<String>,
 ) -> LinkError {
     let patience = Duration::from_millis(CLOSE_MS);
     loop {
-        let deadline = link.session.lock().next_deadline();
-        let tick = async {
-            match deadline {
-                Some(deadline) => sleep_until(kernel.instant(deadline)).await,
-                None => std::future::pending().await,
-            }
-        };
+        link.expire_requests();
+        let look = kernel.now() + EXPIRE_EVERY_MS;
+        let deadline = link.session.lock().next_deadline().unwrap_or(look);
+        let tick = sleep_until(kernel.instant(deadline.min(look)));
         tokio::select! {
             ended = &mut reader.0 => return ended.unwrap_or(LinkError::Task),
             ended = &mut writer.0 => {
@@ -433,7 +551,7 @@ async fn attend(
                 return ended.unwrap_or(LinkError::Task);
             }
             reason = &mut *close => {
-                link.outbox.close();
+                link.close();
                 let _ = timeout(patience, async {
                     let _ = (&mut writer.0).await;
                     // Unread bytes would make the system cut what we just sent.
@@ -452,10 +570,13 @@ async fn attend(
 }
 
 /// Sends what ticks are due; for how long the peer was silent if it is down.
-fn keep_ticking(kernel: &Kernel, link: &Link) -> Option<u64> {
-    let mut session = link.session.lock();
-    session.handle(kernel.now(), SessionInput::Timer);
-    while let Some(output) = session.poll_output() {
+fn keep_ticking(kernel: &Kernel, link: &Arc<Link>) -> Option<u64> {
+    let outputs: Vec<_> = {
+        let mut session = link.session.lock();
+        session.handle(kernel.now(), SessionInput::Timer);
+        std::iter::from_fn(|| session.poll_output()).collect()
+    };
+    for output in outputs {
         match output {
             SessionOutput::SendTick => {
                 link.push(&WireMessage::Tick);
@@ -466,57 +587,117 @@ fn keep_ticking(kernel: &Kernel, link: &Link) -> Option<u64> {
     None
 }
 
-async fn read(kernel: Arc<Kernel>, link: Arc<Link>, mut receiver: Receiver) -> LinkError {
+/// Reads what nobody else is woken for, or leaves.
+async fn read(kernel: Arc<Kernel>, link: Arc<Link>) -> LinkError {
+    // The handshake's last read may have brought more than its own.
+    let first = |receiver: &mut Receiver| link.dispatch(&kernel, receiver);
+    if let Err(error) = link.wire.take_in_first(first) {
+        return error;
+    }
+    let mut watch = kernel.lookout.add(&link).and_then(|()| Watch::new(&link));
     let mut rest_ms = 0;
     loop {
-        // Before the first read too: the handshake's last one may have brought more than its own.
-        match link.dispatch(&kernel, receiver.frames()) {
-            Ok(false) => rest_ms = 0,
-            Ok(true) => {
-                rest_ms = (2 * rest_ms).clamp(MIN_REST_MS, MAX_REST_MS);
-                sleep(Duration::from_millis(rest_ms)).await;
-            }
+        let waiting = match wait_on(watch, Interest::READABLE) {
+            Ok(waiting) => waiting,
             Err(error) => return error,
+        };
+        loop {
+            let mut ready = tokio::select! {
+                ready = waiting.readable() => match ready {
+                    Ok(ready) => Some(ready),
+                    Err(error) => return TransportError::from(error).into(),
+                },
+                () = link.wire.asked_to_read() => None,
+            };
+            if ready.is_some() && kernel.lookout.leave() {
+                break;
+            }
+            if let Err(error) = read_all(&kernel, &link, &mut rest_ms).await {
+                return error;
+            }
+            if let Some(ready) = &mut ready {
+                ready.clear_ready();
+            }
         }
-        if let Err(error) = receiver.receive().await {
-            return error.into();
+        watch = Ok(waiting.into_inner());
+        link.wire.called_back().await;
+        if let Err(error) = read_all(&kernel, &link, &mut rest_ms).await {
+            return error;
         }
-        link.session
-            .lock()
-            .handle(kernel.now(), SessionInput::Received);
     }
 }
 
-async fn write(kernel: Arc<Kernel>, link: Arc<Link>, mut sender: Sender) -> LinkError {
-    let mut batch = Vec::with_capacity(WRITE_BATCH_BYTES);
-    let mut idle = false;
+/// Reads until nothing is there, or somebody else does.
+async fn read_all(
+    kernel: &Arc<Kernel>,
+    link: &Arc<Link>,
+    rest_ms: &mut u64,
+) -> Result<(), LinkError> {
     loop {
-        batch.clear();
-        match link.outbox.fill(&mut batch, WRITE_BATCH_BYTES, idle) {
-            None => {
-                idle = false;
-                if let Err(error) = sender.send(&batch).await {
-                    return error.into();
-                }
-                link.session.lock().handle(kernel.now(), SessionInput::Sent);
-            }
-            Some(Drained::Finished) => {
-                let _ = sender.finish().await;
-                return match link.outbox.is_overfull() {
-                    true => LinkError::Overfull,
-                    false => LinkError::Told("closed".into()),
-                };
-            }
-            // One look more before it sleeps: who sends one message often sends the next, and
-            // waking costs the sender more than sending.
-            Some(Drained::Idle) if !idle => {
-                idle = true;
+        match link.take_in(kernel, Who::Reader)? {
+            TookIn::All | TookIn::Part => {
+                *rest_ms = 0;
                 yield_now().await;
             }
-            Some(Drained::Idle) => {
-                link.outbox.woken().await;
-                idle = false;
+            TookIn::Overfull => {
+                *rest_ms = (2 * *rest_ms).clamp(MIN_REST_MS, MAX_REST_MS);
+                sleep(Duration::from_millis(*rest_ms)).await;
+            }
+            TookIn::Nothing | TookIn::Busy => return Ok(()),
+        }
+    }
+}
+
+/// Writes what others leave to it.
+async fn write(link: Arc<Link>) -> LinkError {
+    let socket = match wait_on(Ok(Writable(link.clone())), Interest::WRITABLE) {
+        Ok(socket) => socket,
+        Err(error) => return error,
+    };
+    loop {
+        link.wire.asked_to_write().await;
+        loop {
+            let mut ready = match socket.writable().await {
+                Ok(ready) => ready,
+                Err(error) => return TransportError::from(error).into(),
+            };
+            let (written, any) = match link.wire.write(&link.outbox) {
+                Ok(outcome) => outcome,
+                Err(error) => return error.into(),
+            };
+            if any {
+                link.note(SessionInput::Sent);
+            }
+            match written {
+                Written::All => break,
+                Written::Blocked => ready.clear_ready(),
+                Written::Part => yield_now().await,
+                Written::Finished => {
+                    link.wire.finish();
+                    return match link.outbox.is_overfull() {
+                        true => LinkError::Overfull,
+                        false => LinkError::Told("closed".into()),
+                    };
+                }
             }
         }
     }
+}
+
+/// A link's socket, to wait until it takes more.
+struct Writable(Arc<Link>);
+
+impl AsRawFd for Writable {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.wire.as_raw_fd()
+    }
+}
+
+/// Registers with the runtime what is waited for.
+fn wait_on<T: AsRawFd>(what: io::Result<T>, interest: Interest) -> Result<AsyncFd<T>, LinkError> {
+    let what = what.map_err(TransportError::from)?;
+    // SAFETY: both types that come here own their descriptor, always the same one, as long as
+    // they live.
+    let registered = unsafe { AsyncFd::register_with_interest(what, interest) };
+    registered.map_err(|error| TransportError::from(error.into_parts().1).into())
 }

@@ -9,18 +9,23 @@
 
 pub mod config;
 pub mod cookie;
+mod cork;
 mod dial;
 pub mod epmd;
 pub mod host;
 mod kernel;
 mod link;
+mod lookout;
 mod outbox;
+mod records;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +48,7 @@ pub use wasm_node_protocol::handshake::{Peer, Security};
 
 use epmd::{Entry, Registrar, RegistrarConfig};
 use kernel::Kernel;
+use lookout::Lookout;
 use outbox::Pushed;
 
 /// The most strangers that may shake hands at once; further ones are cut off.
@@ -61,6 +67,8 @@ pub struct Dist {
     kernel: Arc<Kernel>,
     running: Arc<Mutex<Running>>,
     address: Option<String>,
+    /// How often the lookout had been taken at the last look.
+    looked: Arc<AtomicU64>,
 }
 
 /// What ends with the distribution.
@@ -144,12 +152,14 @@ impl Dist {
             address = Some(config::public_address(&config.name, at));
             listener = Some(bound);
         }
-        let kernel = Kernel::new(config, host, address.clone());
+        let lookout = Lookout::new().map_err(StartError::System)?;
+        let kernel = Kernel::new(config, host, address.clone(), lookout);
         let running = Arc::new(Mutex::new(running));
         let dist = Self {
             kernel: kernel.clone(),
             running: running.clone(),
             address,
+            looked: Arc::default(),
         };
         kernel.host.started(&dist);
         let mut running = running.lock();
@@ -184,34 +194,96 @@ impl Dist {
     /// Sends a signal to another node; never waits. From any thread.
     pub fn send(&self, node: Incarnation, to: &Target, signal: &Signal) -> SendOutcome {
         let none = Metadata::default();
-        let pushed = self.kernel.tables.with_link(node, |link| match signal {
-            Signal::Info(body)
-            | Signal::Cast(body)
-            | Signal::Request { body, .. }
-            | Signal::Response {
-                result: Ok(body), ..
-            } if body.len() > MAX_FRAME_BYTES => {
-                let mut head = Vec::new();
-                let body = encode_signal_head(to, &none, signal, &mut head);
-                link.outbox
-                    .push_parts(Lane::Signal, head, body.cloned().unwrap_or_default())
-            }
-            _ => {
-                let encode = |out: &mut Vec<u8>| encode_signal(to, &none, signal, out);
-                link.outbox.push_with(Lane::Signal, encode)
-            }
+        let pushed = self.kernel.tables.with_link(node, |link| {
+            let pushed = match signal {
+                Signal::Info(body)
+                | Signal::Cast(body)
+                | Signal::Request { body, .. }
+                | Signal::Response {
+                    result: Ok(body), ..
+                } if body.len() > MAX_FRAME_BYTES => {
+                    let mut head = Vec::new();
+                    let body = encode_signal_head(to, &none, signal, &mut head);
+                    link.outbox
+                        .push_parts(Lane::Signal, head, body.cloned().unwrap_or_default())
+                }
+                _ => {
+                    let encode = |out: &mut Vec<u8>| encode_signal(to, &none, signal, out);
+                    link.outbox.push_with(Lane::Signal, encode)
+                }
+            };
+            (pushed, link.is_due(pushed).then(|| link.clone()))
         });
-        match pushed {
-            Some(Pushed::Ok) => SendOutcome::Sent,
-            Some(Pushed::Congested) => SendOutcome::Congested,
-            Some(Pushed::TooLarge) => SendOutcome::TooLarge,
-            Some(Pushed::Closed) | None => SendOutcome::NoConnection,
+        let Some((pushed, due)) = pushed else {
+            return SendOutcome::NoConnection;
+        };
+        // Outside of the table's lock.
+        if let Some(link) = due {
+            link.flush();
         }
+        match pushed {
+            Pushed::Ok | Pushed::Plenty => SendOutcome::Sent,
+            Pushed::Congested => SendOutcome::Congested,
+            Pushed::TooLarge => SendOutcome::TooLarge,
+            Pushed::Closed => SendOutcome::NoConnection,
+        }
+    }
+
+    /// A turn of an actor is over on this thread: writes what it sent, soon. From the first
+    /// call on, what this thread sends waits for the next, or for [`Dist::flush`].
+    pub fn turn_over(&self) {
+        cork::turn_over();
+    }
+
+    /// Writes what this thread has sent.
+    pub fn flush(&self) {
+        cork::flush();
+    }
+
+    /// To be called every millisecond or so while threads run turns. Calls the readers of
+    /// links back if no thread looks out; with `nudge`, as when turns run long, has all written
+    /// that waits for the end of one. From any thread.
+    pub fn look_after(&self, nudge: bool) {
+        let deserted = self.kernel.lookout.is_deserted(&self.looked);
+        if !deserted && !nudge {
+            return;
+        }
+        for link in self.kernel.tables.links() {
+            if deserted {
+                link.wire.call_back();
+            }
+            if nudge && link.outbox.queued_bytes() > 0 {
+                link.wire.leave_to_writer();
+            }
+        }
+    }
+
+    /// Waits, on a thread that has nothing better to do, until a peer sends something, and
+    /// delivers it; or until [`Dist::ring`]. Calls `risen` when the wait is over, before it
+    /// delivers. False at once if another thread waits here.
+    pub fn look_out(&self, risen: &mut dyn FnMut()) -> bool {
+        let taken = self.kernel.lookout.take();
+        cork::flush();
+        if !taken {
+            return false;
+        }
+        let arrivals = self.kernel.lookout.wait();
+        risen();
+        for arrival in arrivals {
+            arrival.link.help(&self.kernel, arrival.ended);
+        }
+        true
+    }
+
+    /// Ends the [`Dist::look_out`] of whoever waits there, or will next. From any thread.
+    pub fn ring(&self) {
+        self.kernel.lookout.ring();
     }
 
     /// Blocks this thread until little waits for the node, or it is gone; false if that took
     /// longer than `timeout`. Not for async tasks.
     pub fn wait_for_room(&self, node: Incarnation, timeout: Duration) -> bool {
+        cork::flush();
         // Outside of the table's lock.
         let link = self.kernel.tables.with_link(node, Arc::clone);
         link.is_none_or(|link| link.outbox.wait_for_room(timeout))
@@ -353,7 +425,7 @@ impl Dist {
         timeout: Duration,
     ) -> Result<NodeReply, RequestError> {
         let (sender, answer) = oneshot::channel();
-        self.request_then(node, request, move |result| {
+        self.request_then(node, request, None, move |result| {
             let _ = sender.send(result);
         });
         match tokio::time::timeout(timeout, answer).await {
@@ -363,16 +435,17 @@ impl Dist {
         }
     }
 
-    /// Asks another host from any thread, without a time-out: `on_reply` is called exactly
-    /// once, at the reply or when the link ends. It must be quick.
+    /// Asks another host from any thread: `on_reply` is called exactly once, at the reply, when
+    /// the link ends, or a second at most after `timeout`, if there is one. It must be quick.
     pub fn request_then(
         &self,
         node: Incarnation,
         request: NodeRequest,
+        timeout: Option<Duration>,
         on_reply: impl FnOnce(Result<NodeReply, RequestError>) + Send + 'static,
     ) {
         match self.kernel.tables.with_link(node, Arc::clone) {
-            Some(link) => link.request(request, Box::new(on_reply)),
+            Some(link) => link.request(request, timeout, Box::new(on_reply)),
             None => on_reply(Err(RequestError::NoConnection)),
         }
     }

@@ -1,18 +1,17 @@
-//! What waits to be sent over one link: filled by any thread, emptied by the link's writer.
+//! What waits to be sent over one link: filled by any thread, emptied by whoever writes.
 //!
 //! Contract: messages of one lane leave in the order pushed, control first. Pushing never
 //! waits; over [`PEER_QUEUE_HIGH_BYTES`] it says that the sender should, and over
 //! [`MAX_PEER_QUEUE_BYTES`] the outbox closes for good, so that memory stays bounded even if
-//! nobody listens. The writer is woken only if it sleeps.
+//! nobody listens.
 //!
-//! Does not know sockets.
+//! Does not know sockets, nor wakes anybody but senders that wait for room.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Notify;
-use wasm_node_protocol::frame::{FrameError, FrameWriter, Lane, MAX_MESSAGE_BYTES};
+use wasm_node_protocol::frame::{Batch, FrameError, FrameWriter, Lane, MAX_MESSAGE_BYTES};
 
 /// With more than so many bytes waiting for a peer, senders to it are asked to pause.
 pub const PEER_QUEUE_HIGH_BYTES: usize = 8 * 1024 * 1024;
@@ -24,11 +23,16 @@ pub const PEER_QUEUE_LOW_BYTES: usize = 2 * 1024 * 1024;
 /// room for a few of the longest messages.
 pub const MAX_PEER_QUEUE_BYTES: usize = PEER_QUEUE_HIGH_BYTES + 4 * MAX_MESSAGE_BYTES;
 
+/// So many waiting bytes are worth a write of their own, whatever may follow.
+pub const PLENTY_BYTES: usize = 64 * 1024;
+
 /// How a push went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pushed {
     /// Queued.
     Ok,
+    /// Queued, and over [`PLENTY_BYTES`].
+    Plenty,
     /// Queued, and over the high mark.
     Congested,
     /// Not queued: closed, or closed by this push.
@@ -50,7 +54,6 @@ pub enum Drained {
 #[derive(Default)]
 pub struct Outbox {
     state: Mutex<State>,
-    wake: Notify,
     room: Condvar,
 }
 
@@ -58,7 +61,6 @@ pub struct Outbox {
 struct State {
     queue: FrameWriter,
     closing: Option<Closing>,
-    sleeping: bool,
     waiting_for_room: usize,
 }
 
@@ -94,16 +96,14 @@ impl Outbox {
             state.closing = Some(Closing::Overfull);
             state.queue = FrameWriter::new();
         }
-        let sleeping = std::mem::replace(&mut state.sleeping, false);
         drop(state);
-        if sleeping {
-            self.wake.notify_one();
-        }
         if queued > MAX_PEER_QUEUE_BYTES {
             self.room.notify_all();
             Pushed::Closed
         } else if queued > PEER_QUEUE_HIGH_BYTES {
             Pushed::Congested
+        } else if queued > PLENTY_BYTES {
+            Pushed::Plenty
         } else {
             Pushed::Ok
         }
@@ -114,7 +114,6 @@ impl Outbox {
         let mut state = self.state.lock();
         state.closing.get_or_insert(Closing::Flush);
         drop(state);
-        self.wake.notify_one();
         self.room.notify_all();
     }
 
@@ -143,8 +142,8 @@ impl Outbox {
     }
 
     /// Moves about `target_bytes` of frames to `out`, which is empty. If nothing waits, says
-    /// whether more may come; then, if `sleep`, the next push wakes [`Outbox::woken`].
-    pub fn fill(&self, out: &mut Vec<u8>, target_bytes: usize, sleep: bool) -> Option<Drained> {
+    /// whether more may come.
+    pub fn fill(&self, out: &mut Batch, target_bytes: usize) -> Option<Drained> {
         let mut state = self.state.lock();
         state.queue.fill(out, target_bytes);
         if state.waiting_for_room > 0 && state.queue.queued_bytes() <= PEER_QUEUE_LOW_BYTES {
@@ -153,16 +152,8 @@ impl Outbox {
         match (out.is_empty(), state.closing) {
             (false, _) => None,
             (true, Some(_)) => Some(Drained::Finished),
-            (true, None) => {
-                state.sleeping = sleep;
-                Some(Drained::Idle)
-            }
+            (true, None) => Some(Drained::Idle),
         }
-    }
-
-    /// Waits for a push after [`Outbox::fill`] found nothing and was told to sleep.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
     }
 }
 
@@ -179,15 +170,16 @@ mod tests {
     fn asks_senders_to_pause_and_lets_them_go_on() {
         let outbox = Arc::new(Outbox::default());
         let half = PEER_QUEUE_HIGH_BYTES / 2 + 1;
-        assert_eq!(push(&outbox, half), Pushed::Ok);
+        assert_eq!(push(&outbox, 1), Pushed::Ok);
+        assert_eq!(push(&outbox, half), Pushed::Plenty);
         assert_eq!(push(&outbox, half), Pushed::Congested);
         assert!(!outbox.wait_for_room(Duration::from_millis(1)));
         let waiting = outbox.clone();
         let waiter = std::thread::spawn(move || waiting.wait_for_room(Duration::from_secs(30)));
-        let mut out = Vec::new();
+        let mut out = Batch::default();
         while outbox.queued_bytes() > 0 {
             out.clear();
-            outbox.fill(&mut out, 1 << 20, true);
+            outbox.fill(&mut out, 1 << 20);
         }
         assert!(waiter.join().unwrap());
     }
@@ -214,11 +206,11 @@ mod tests {
         let outbox = Outbox::default();
         push(&outbox, 10);
         outbox.close();
-        let mut out = Vec::new();
-        assert_eq!(outbox.fill(&mut out, 1000, true), None);
+        let mut out = Batch::default();
+        assert_eq!(outbox.fill(&mut out, 1000), None);
         assert!(!out.is_empty());
         out.clear();
-        assert_eq!(outbox.fill(&mut out, 1000, true), Some(Drained::Finished));
+        assert_eq!(outbox.fill(&mut out, 1000), Some(Drained::Finished));
     }
 
     #[test]

@@ -2,21 +2,17 @@
 //! sides chose plaintext) encrypted.
 //!
 //! Owns the order of the first bytes: preambles both ways, then Noise (or the cookie
-//! challenge of `protocol::handshake`), and the records of an encrypted link: a `u16` length,
-//! big-endian, and that many bytes of ciphertext, at most [`MAX_RECORD_BYTES`]. An empty record
-//! in place of the acceptor's Noise message says "the cookies differ".
+//! challenge of `protocol::handshake`). An empty record in place of the acceptor's Noise
+//! message says "the cookies differ".
 //!
 //! Deliberately does not know what frames say, nor which nodes may link.
 
 use std::io;
-use std::sync::Arc;
 
-use parking_lot::RwLock;
 use snow::params::NoiseParams;
 use snow::{HandshakeState, StatelessTransportState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use wasm_node_protocol::frame::{
     FRAME_HEADER_BYTES, FrameError, FrameReader, Lane, MAX_MESSAGE_BYTES,
 };
@@ -27,25 +23,14 @@ use wasm_node_protocol::handshake::{
 };
 
 use super::cookie::Cookie;
+use super::records::{Receiver, Sender};
 
 /// AES-GCM, not ChaCha20: with the AES instructions that servers have, it takes a quarter of
 /// the time (7.3 against 2.0 GB/s on the machine this was measured on).
 const NOISE_PATTERN: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 
-/// The longest record, without its length field, in bytes: the limit of Noise.
-const MAX_RECORD_BYTES: usize = 65_535;
-
-/// What encryption adds to a record, in bytes.
-const TAG_BYTES: usize = 16;
-
-/// Both sides change keys after so many records: long before AES-GCM's limits.
-const REKEY_EVERY_RECORDS: u64 = 1 << 20;
-
 /// The longest Noise handshake message, in bytes. A longer one ends the handshake.
 const MAX_NOISE_MESSAGE_BYTES: usize = 256;
-
-/// How much one read asks for, in bytes.
-const READ_BYTES: usize = 128 * 1024;
 
 /// Who dialled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,35 +67,11 @@ pub enum TransportError {
     Cipher(snow::Error),
 }
 
-/// A proven channel, still in one piece for the rest of the handshake.
+/// A proven channel, still in the hands of the handshake.
 pub struct Channel {
+    stream: TcpStream,
     receiver: Receiver,
     sender: Sender,
-}
-
-/// The incoming half of a channel.
-pub struct Receiver {
-    stream: OwnedReadHalf,
-    opener: Option<Opener>,
-    frames: FrameReader,
-}
-
-/// The outgoing half of a channel.
-pub struct Sender {
-    stream: OwnedWriteHalf,
-    sealer: Option<Sealer>,
-    sealed: Vec<u8>,
-}
-
-struct Opener {
-    state: Arc<RwLock<StatelessTransportState>>,
-    nonce: u64,
-    raw: Vec<u8>,
-}
-
-struct Sealer {
-    state: Arc<RwLock<StatelessTransportState>>,
-    nonce: u64,
 }
 
 impl Channel {
@@ -130,42 +91,24 @@ impl Channel {
         preamble.check(&theirs)?;
         match security {
             Security::Noise => {
-                let state = Arc::new(RwLock::new(
-                    noise(&mut stream, role, preamble, cookie).await?,
-                ));
-                let opener = Opener {
-                    state: state.clone(),
-                    nonce: 0,
-                    raw: Vec::new(),
-                };
-                Ok(Self::new(
-                    stream,
-                    Some(opener),
-                    Some(Sealer { state, nonce: 0 }),
-                ))
+                let state = noise(&mut stream, role, preamble, cookie).await?;
+                Ok(Self::new(stream, Some(state)))
             }
             Security::Plaintext => {
-                let mut channel = Self::new(stream, None, None);
+                let mut channel = Self::new(stream, None);
                 channel.challenge(role, cookie).await?;
                 Ok(channel)
             }
         }
     }
 
-    fn new(stream: TcpStream, opener: Option<Opener>, sealer: Option<Sealer>) -> Self {
-        let (read, write) = stream.into_split();
+    fn new(stream: TcpStream, noise: Option<StatelessTransportState>) -> Self {
         let frames = FrameReader::new(MAX_HANDSHAKE_BYTES);
+        let (receiver, sender) = super::records::halves(noise, frames);
         Self {
-            receiver: Receiver {
-                stream: read,
-                opener,
-                frames,
-            },
-            sender: Sender {
-                stream: write,
-                sealer,
-                sealed: Vec::new(),
-            },
+            stream,
+            receiver,
+            sender,
         }
     }
 
@@ -175,16 +118,19 @@ impl Channel {
         frame.extend_from_slice(&(message.len() as u32 + 1).to_le_bytes());
         frame.push(Lane::Control as u8);
         frame.extend_from_slice(message);
-        self.sender.send(&frame).await
+        let bytes = self.sender.seal(&frame)?;
+        Ok(self.stream.write_all(bytes).await?)
     }
 
     /// The peer's next handshake message.
     pub async fn receive(&mut self) -> Result<Vec<u8>, TransportError> {
         loop {
-            if let Some((_, message)) = self.receiver.frames.next_message()? {
+            if let Some((_, message)) = self.receiver.next_message()? {
                 return Ok(message.as_slice().to_vec());
             }
-            self.receiver.receive().await?;
+            if self.stream.read_buf(self.receiver.buffer_mut()).await? == 0 {
+                return Err(TransportError::Closed);
+            }
         }
     }
 
@@ -193,15 +139,15 @@ impl Channel {
     pub async fn fail(&mut self, failed: Failed) -> TransportError {
         if let Some(reply) = failed.reply {
             let _ = self.send(&reply).await;
-            let _ = self.sender.stream.shutdown().await;
+            let _ = self.stream.shutdown().await;
         }
         failed.error.into()
     }
 
-    /// The handshake is done: full-length messages from now on.
-    pub fn into_halves(mut self) -> (Receiver, Sender) {
-        self.receiver.frames.set_limit(MAX_MESSAGE_BYTES);
-        (self.receiver, self.sender)
+    /// The handshake is done: full-length messages from now on, and a socket that never blocks.
+    pub fn into_parts(mut self) -> io::Result<(std::net::TcpStream, Receiver, Sender)> {
+        self.receiver.set_limit(MAX_MESSAGE_BYTES);
+        Ok((self.stream.into_std()?, self.receiver, self.sender))
     }
 
     async fn challenge(&mut self, role: Role, cookie: &Cookie) -> Result<(), TransportError> {
@@ -225,102 +171,6 @@ impl Channel {
                 Ok(state.on_message(&message).map_err(|failed| failed.error)?)
             }
         }
-    }
-}
-
-impl Receiver {
-    /// Waits for bytes and makes frames of them; take all of [`Receiver::frames`] before the
-    /// next call.
-    pub async fn receive(&mut self) -> Result<(), TransportError> {
-        let buffer = match &mut self.opener {
-            Some(opener) => &mut opener.raw,
-            None => self.frames.buffer_mut(),
-        };
-        buffer.reserve(READ_BYTES);
-        if self.stream.read_buf(buffer).await? == 0 {
-            return Err(TransportError::Closed);
-        }
-        match &mut self.opener {
-            Some(opener) => opener.open(self.frames.buffer_mut()),
-            None => Ok(()),
-        }
-    }
-
-    /// What was received.
-    pub fn frames(&mut self) -> &mut FrameReader {
-        &mut self.frames
-    }
-}
-
-impl Sender {
-    /// Sends frames; returns when the system has taken them.
-    pub async fn send(&mut self, frames: &[u8]) -> Result<(), TransportError> {
-        match &mut self.sealer {
-            Some(sealer) => {
-                self.sealed.clear();
-                sealer.seal(frames, &mut self.sealed)?;
-                self.stream.write_all(&self.sealed).await?;
-            }
-            None => self.stream.write_all(frames).await?,
-        }
-        Ok(())
-    }
-
-    /// Says that nothing more will come.
-    pub async fn finish(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await
-    }
-}
-
-impl Opener {
-    /// Decrypts all whole records into `out`.
-    fn open(&mut self, out: &mut Vec<u8>) -> Result<(), TransportError> {
-        let mut rest = self.raw.as_slice();
-        while let Some((length, after)) = rest.split_first_chunk::<2>() {
-            let Some((record, after)) =
-                after.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-            else {
-                break;
-            };
-            rest = after;
-            if self.nonce > 0 && self.nonce.is_multiple_of(REKEY_EVERY_RECORDS) {
-                self.state.write().rekey_incoming();
-            }
-            let start = out.len();
-            // With room for the tag too, the cipher decrypts in place.
-            out.resize(start + record.len(), 0);
-            let opened = self
-                .state
-                .read()
-                .read_message(self.nonce, record, &mut out[start..]);
-            out.truncate(start + opened.map_err(|_| TransportError::Decrypt)?);
-            self.nonce += 1;
-        }
-        let consumed = self.raw.len() - rest.len();
-        self.raw.drain(..consumed);
-        Ok(())
-    }
-}
-
-impl Sealer {
-    /// Encrypts into as many records as it takes.
-    fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TransportError> {
-        for chunk in bytes.chunks(MAX_RECORD_BYTES - TAG_BYTES) {
-            if self.nonce > 0 && self.nonce.is_multiple_of(REKEY_EVERY_RECORDS) {
-                self.state.write().rekey_outgoing();
-            }
-            let length = chunk.len() + TAG_BYTES;
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-            let start = out.len();
-            out.resize(start + length, 0);
-            let sealed = self
-                .state
-                .read()
-                .write_message(self.nonce, chunk, &mut out[start..]);
-            sealed.map_err(TransportError::Cipher)?;
-            self.nonce += 1;
-        }
-        Ok(())
     }
 }
 

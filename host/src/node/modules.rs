@@ -165,6 +165,11 @@ impl Modules {
         self.inner.pinned.read().values().find(fits).cloned()
     }
 
+    /// A slot at exactly that version of a module, if it is compiled already.
+    pub(super) fn at_hand(&self, name: &str, digest: Digest) -> Option<Arc<ModuleSlot>> {
+        self.with_digest(Some(name), digest)
+    }
+
     /// A slot at exactly that version of a module, whatever the current one is here. If the
     /// name is new here, the version becomes its current one.
     pub(super) async fn exactly(

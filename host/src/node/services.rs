@@ -22,6 +22,15 @@ const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that fetching code from another node may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// An actor to be made on another node.
+struct Spawning {
+    parent: Arc<Process>,
+    tag: Ref,
+    slot: Arc<ModuleSlot>,
+    args: Vec<u8>,
+    options: SpawnOptions,
+}
+
 impl Inner {
     /// Makes an actor of a module. Before it begins, `before` hears its pid.
     pub(super) fn start_actor(
@@ -84,38 +93,26 @@ impl Inner {
         SpawnError::NoSuchModule(module.into())
     }
 
-    /// Asks another node to make an actor of a module that this one has.
-    async fn spawn_there(
-        self: Arc<Self>,
-        parent: Arc<Process>,
-        tag: Ref,
-        node: String,
-        slot: Arc<ModuleSlot>,
-        args: Vec<u8>,
-        options: SpawnOptions,
-    ) {
-        let failed = |error| {
-            self.runtime.signal(
-                parent.pid,
-                Signal::Spawned {
-                    tag,
-                    result: Err(error),
-                },
-            );
-        };
-        let Ok(name) = node.parse::<NodeName>() else {
-            return failed(SpawnError::NoConnection);
-        };
-        let there = match self.dist().incarnation_of(&name) {
-            Some(there) => there,
-            None => match self.dist().connect(&name).await {
-                Ok(there) => there,
-                Err(error) => {
-                    tracing::warn!(node, %error, "cannot spawn there");
-                    return failed(SpawnError::NoConnection);
-                }
-            },
-        };
+    /// Connects to another node, and asks it to make an actor of a module that this one has.
+    async fn connect_and_spawn(self: Arc<Self>, name: NodeName, spawning: Spawning) {
+        match self.dist().connect(&name).await {
+            Ok(there) => self.spawn_there(there, spawning),
+            Err(error) => {
+                tracing::warn!(node = %name, %error, "cannot spawn there");
+                self.spawn_failed(spawning.parent.pid, spawning.tag, SpawnError::NoConnection);
+            }
+        }
+    }
+
+    /// Asks a connected node to make an actor of a module that this one has.
+    fn spawn_there(&self, there: Incarnation, spawning: Spawning) {
+        let Spawning {
+            parent,
+            tag,
+            slot,
+            args,
+            options,
+        } = spawning;
         self.runtime
             .expect_spawned(&parent, tag, there, None, &options);
         let request = NodeRequest::Spawn {
@@ -126,16 +123,24 @@ impl Inner {
             args: args.into(),
             options,
         };
-        match self.dist().request(there, request, SPAWN_TIMEOUT).await {
+        let (this, parent) = (self.this(), parent.pid);
+        let on_reply = move |reply| match reply {
             // The child's own node told the parent, in order with the child's other signals.
             Ok(NodeReply::Spawned(Ok(_))) => {}
-            Ok(NodeReply::Spawned(Err(error))) => failed(error),
-            Ok(_) | Err(_) => failed(SpawnError::NoConnection),
-        }
+            Ok(NodeReply::Spawned(Err(error))) => this.spawn_failed(parent, tag, error),
+            Ok(_) | Err(_) => this.spawn_failed(parent, tag, SpawnError::NoConnection),
+        };
+        self.dist()
+            .request_then(there, request, Some(SPAWN_TIMEOUT), on_reply);
     }
 
-    /// Another node wants an actor here.
-    async fn spawn_for(
+    fn spawn_failed(&self, parent: Pid, tag: Ref, error: SpawnError) {
+        let result = Err(error);
+        self.runtime.signal(parent, Signal::Spawned { tag, result });
+    }
+
+    /// Another node wants an actor here, of code that is to be fetched or compiled first.
+    async fn obtain_and_spawn(
         self: Arc<Self>,
         from: Incarnation,
         parent: (Pid, Ref),
@@ -149,6 +154,17 @@ impl Inner {
                 self.runtime.name()
             ))
         })?;
+        self.spawn_for(parent, slot, args, options)
+    }
+
+    /// Another node wants an actor here.
+    fn spawn_for(
+        &self,
+        parent: (Pid, Ref),
+        slot: Arc<ModuleSlot>,
+        args: Vec<u8>,
+        options: SpawnOptions,
+    ) -> Result<Pid, SpawnError> {
         let announce = !options.await_init;
         self.start_actor(slot, args, Some(parent), options, |pid| {
             if announce {
@@ -267,9 +283,23 @@ impl Services for Inner {
                 );
             }
         } else {
-            let (this, parent) = (self.this(), parent.clone());
-            let spawning = this.spawn_there(parent, tag, node.to_owned(), slot, args, options);
-            self.runtime.io().spawn(spawning);
+            let spawning = Spawning {
+                parent: parent.clone(),
+                tag,
+                slot,
+                args,
+                options,
+            };
+            match node.parse::<NodeName>() {
+                Ok(name) => match self.dist().incarnation_of(&name) {
+                    Some(there) => self.spawn_there(there, spawning),
+                    None => {
+                        let connecting = self.this().connect_and_spawn(name, spawning);
+                        self.runtime.io().spawn(connecting);
+                    }
+                },
+                Err(_) => self.spawn_failed(parent.pid, tag, SpawnError::NoConnection),
+            }
         }
         tag
     }
@@ -435,6 +465,34 @@ impl Network for Inner {
     fn actor_gone(&self, pid: Pid) {
         self.dist().actor_gone(pid);
     }
+
+    fn turn_over(&self) {
+        if let Some(dist) = self.dist.get() {
+            dist.turn_over();
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(dist) = self.dist.get() {
+            dist.flush();
+        }
+    }
+
+    fn look_after(&self, long: bool) {
+        if let Some(dist) = self.dist.get() {
+            dist.look_after(long);
+        }
+    }
+
+    fn look_out(&self, risen: &mut dyn FnMut()) -> bool {
+        self.dist.get().is_some_and(|dist| dist.look_out(risen))
+    }
+
+    fn ring(&self) {
+        if let Some(dist) = self.dist.get() {
+            dist.ring();
+        }
+    }
 }
 
 impl Host for Inner {
@@ -460,9 +518,14 @@ impl Host for Inner {
                 args,
                 options,
             } => {
+                let (args, parent) = (args.into(), (parent, tag));
+                if let Some(slot) = self.modules.at_hand(&module, digest) {
+                    let spawned = self.spawn_for(parent, slot, args, options);
+                    return answer.send(NodeReply::Spawned(spawned));
+                }
                 self.runtime.io().spawn(async move {
                     let code = (module, digest);
-                    let spawned = this.spawn_for(from, (parent, tag), code, args.into(), options);
+                    let spawned = this.obtain_and_spawn(from, parent, code, args, options);
                     answer.send(NodeReply::Spawned(spawned.await));
                 });
             }

@@ -45,6 +45,22 @@ pub trait Network: Send + Sync {
     fn whereis(&self, name: &str) -> Option<Pid>;
     /// An actor that held global names or was in groups has ended.
     fn actor_gone(&self, pid: Pid);
+    /// A turn is over on this thread. From the first call on, what this thread sends may wait
+    /// for the next, or for `flush`, to go out together.
+    fn turn_over(&self) {}
+    /// No turn follows on this thread for now: what it sent goes out.
+    fn flush(&self) {}
+    /// Called every [`super::EPOCH_TICK`] while anything runs; `long` if turns run long, so
+    /// that what waits for the end of one must go out.
+    fn look_after(&self, _long: bool) {}
+    /// Waits, on a thread with nothing to run, for what other nodes send, or for `ring`; calls
+    /// `risen` when the wait is over, then delivers what came. False at once if there is
+    /// nothing to wait for, or another thread does.
+    fn look_out(&self, _risen: &mut dyn FnMut()) -> bool {
+        false
+    }
+    /// Ends the `look_out` of whoever waits there, or will next.
+    fn ring(&self) {}
 }
 
 /// A node alone.
@@ -85,7 +101,7 @@ pub struct Runtime {
     registry: Registry,
     timers: Arc<Timers>,
     refs: AtomicU64,
-    network: OnceLock<Arc<dyn Network>>,
+    network: Arc<OnceLock<Arc<dyn Network>>>,
     io: tokio::runtime::Handle,
 }
 
@@ -99,15 +115,16 @@ impl Runtime {
         io: tokio::runtime::Handle,
         tick: impl Fn() + Send + 'static,
     ) -> std::io::Result<Arc<Self>> {
+        let network: Arc<OnceLock<_>> = Arc::default();
         let runtime = Arc::new(Self {
             node,
             name,
-            scheduler: Scheduler::new(lanes),
+            scheduler: Scheduler::new(lanes, network.clone()),
             table: Table::new(),
             registry: Registry::default(),
             timers: Arc::default(),
             refs: AtomicU64::new(1),
-            network: OnceLock::new(),
+            network,
             io,
         });
         Scheduler::start(&runtime, tick)?;
@@ -157,7 +174,7 @@ impl Runtime {
         }
     }
 
-    fn network(&self) -> &dyn Network {
+    pub(super) fn network(&self) -> &dyn Network {
         self.network.get().map_or(&NoNetwork, |network| &**network)
     }
 

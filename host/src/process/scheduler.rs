@@ -12,14 +12,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use wasm_node_protocol::ExitReason;
 
 use super::handle::Process;
-use super::runtime::Runtime;
+use super::runtime::{Network, Runtime};
 
 /// How often the watchdog looks, and how long one engine epoch is.
 pub const EPOCH_TICK: Duration = Duration::from_millis(1);
@@ -62,7 +62,15 @@ struct Lane {
     current: AtomicU64,
     parked: AtomicBool,
     wake: Condvar,
-    sleep: Mutex<bool>,
+    sleep: Mutex<Sleep>,
+}
+
+/// How a lane's thread sleeps.
+#[derive(Default)]
+struct Sleep {
+    woken: bool,
+    /// It waits for what other nodes send, not for the lane's condition.
+    looks_out: bool,
 }
 
 #[derive(Default)]
@@ -75,6 +83,8 @@ struct Queue {
 /// The scheduler of one node.
 pub(super) struct Scheduler {
     lanes: Box<[Lane]>,
+    /// Where a thread without work may wait.
+    network: Arc<OnceLock<Arc<dyn Network>>>,
     /// Lanes whose thread sleeps.
     idle: AtomicUsize,
     /// Where a push from outside goes next.
@@ -100,7 +110,7 @@ struct Here {
 }
 
 impl Scheduler {
-    pub(super) fn new(lanes: usize) -> Self {
+    pub(super) fn new(lanes: usize, network: Arc<OnceLock<Arc<dyn Network>>>) -> Self {
         let lane = || Lane {
             queue: Mutex::default(),
             driver: AtomicU64::new(0),
@@ -109,10 +119,11 @@ impl Scheduler {
             current: AtomicU64::new(0),
             parked: AtomicBool::new(false),
             wake: Condvar::new(),
-            sleep: Mutex::new(false),
+            sleep: Mutex::default(),
         };
         Self {
             lanes: (0..lanes.max(1)).map(|_| lane()).collect(),
+            network,
             idle: AtomicUsize::new(0),
             round: AtomicUsize::new(0),
             threads: AtomicU64::new(0),
@@ -139,7 +150,7 @@ impl Scheduler {
 
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.lanes.iter().for_each(Lane::unpark);
+        self.lanes.iter().for_each(|lane| self.unpark(lane));
         *self.watchdog_sleep.lock() = false;
         self.watchdog_wake.notify_all();
     }
@@ -154,7 +165,7 @@ impl Scheduler {
                 }
                 // The lane may have been taken away just now, and its new thread be asleep.
                 if self.own_lane() != Some(lane) {
-                    self.lanes[lane].unpark();
+                    self.unpark(&self.lanes[lane]);
                 }
             }
             None => {
@@ -162,7 +173,7 @@ impl Scheduler {
                 self.lanes[lane].queue.lock().rest.push_back(process);
                 fence(Ordering::SeqCst);
                 if self.lanes[lane].parked.load(Ordering::SeqCst) {
-                    self.lanes[lane].unpark();
+                    self.unpark(&self.lanes[lane]);
                 } else {
                     self.wake_one(lane);
                 }
@@ -176,12 +187,13 @@ impl Scheduler {
         self.lanes[lane].queue.lock().rest.push_back(process);
         fence(Ordering::SeqCst);
         if self.own_lane() != Some(lane) && self.lanes[lane].parked.load(Ordering::SeqCst) {
-            self.lanes[lane].unpark();
+            self.unpark(&self.lanes[lane]);
         }
     }
 
     /// Runs `wait`, which blocks this thread, without holding up this thread's lane.
     pub(super) fn while_blocked<T>(&self, runtime: &Arc<Runtime>, wait: impl FnOnce() -> T) -> T {
+        runtime.network().flush();
         if let Some((lane, turn)) = self.own_turn() {
             self.detach(runtime, lane, turn);
         }
@@ -230,7 +242,7 @@ impl Scheduler {
         let parked =
             |(at, lane): &(usize, &Lane)| *at != except && lane.parked.load(Ordering::SeqCst);
         if let Some((_, lane)) = self.lanes.iter().enumerate().find(parked) {
-            lane.unpark();
+            self.unpark(lane);
         }
     }
 
@@ -274,6 +286,20 @@ impl Scheduler {
         None
     }
 
+    fn unpark(&self, lane: &Lane) {
+        let looks_out = {
+            let mut sleep = lane.sleep.lock();
+            sleep.woken = true;
+            sleep.looks_out
+        };
+        match self.network.get() {
+            Some(network) if looks_out => network.ring(),
+            _ => {
+                lane.wake.notify_one();
+            }
+        }
+    }
+
     fn any_work(&self) -> bool {
         self.lanes.iter().any(|lane| {
             let queue = lane.queue.lock();
@@ -312,11 +338,6 @@ impl Lane {
         self.turn
             .compare_exchange(turn, turn + 1, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
-    }
-
-    fn unpark(&self) {
-        *self.sleep.lock() = true;
-        self.wake.notify_one();
     }
 }
 
@@ -368,30 +389,51 @@ fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
                 if again {
                     scheduler.push_back(process);
                 }
+                strong.network().turn_over();
                 if detached {
+                    strong.network().flush();
                     // The lane has another driver; this thread's priority cannot be
                     // restored without privileges, so it ends.
                     scheduler.detached.fetch_sub(1, Ordering::Relaxed);
                     return;
                 }
             }
-            None => park(scheduler, lane),
+            None => park(scheduler, lane, strong.network()),
         }
     }
 }
 
-fn park(scheduler: &Scheduler, lane: &Lane) {
+fn park(scheduler: &Scheduler, lane: &Lane, network: &dyn Network) {
     lane.parked.store(true, Ordering::SeqCst);
     scheduler.idle.fetch_add(1, Ordering::SeqCst);
     fence(Ordering::SeqCst);
+    let mut asleep = true;
+    let mut rise = || {
+        if std::mem::replace(&mut asleep, false) {
+            rise(scheduler, lane);
+        }
+    };
     // Whoever pushed before it could see `parked` is seen here.
     if !scheduler.any_work() && !scheduler.stopping.load(Ordering::SeqCst) {
-        let mut woken = lane.sleep.lock();
-        while !*woken {
-            lane.wake.wait(&mut woken);
+        let woken = {
+            let mut sleep = lane.sleep.lock();
+            sleep.looks_out = !sleep.woken;
+            sleep.woken
+        };
+        if !woken && !network.look_out(&mut rise) {
+            let mut sleep = lane.sleep.lock();
+            sleep.looks_out = false;
+            while !sleep.woken {
+                lane.wake.wait(&mut sleep);
+            }
         }
     }
-    *lane.sleep.lock() = false;
+    rise();
+}
+
+/// A lane's thread sleeps no longer.
+fn rise(scheduler: &Scheduler, lane: &Lane) {
+    *lane.sleep.lock() = Sleep::default();
     lane.parked.store(false, Ordering::SeqCst);
     scheduler.idle.fetch_sub(1, Ordering::SeqCst);
     let mut asleep = scheduler.watchdog_sleep.lock();
@@ -416,6 +458,7 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
         }
         tick();
         seen.resize(scheduler.lanes.len(), Seen::default());
+        let mut long = false;
         for (at, lane) in scheduler.lanes.iter().enumerate() {
             if lane.driver.load(Ordering::Acquire) == NO_DRIVER {
                 start_driver(&runtime, at);
@@ -431,6 +474,7 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
                 continue;
             }
             seen.ticks += 1;
+            long = true;
             release_next(scheduler, at);
             let cpu = thread_cpu(lane.driver_tid.load(Ordering::Relaxed));
             let computed = cpu.saturating_sub(*seen.cpu.get_or_insert(cpu));
@@ -443,6 +487,7 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
             }
             *seen = Seen::default();
         }
+        runtime.network().look_after(long);
         let all_idle = scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len();
         if all_idle && scheduler.detached.load(Ordering::Relaxed) == 0 {
             let mut asleep = scheduler.watchdog_sleep.lock();

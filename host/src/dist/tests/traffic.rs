@@ -51,9 +51,10 @@ async fn a_large_message_does_not_delay_control_messages() {
         digest: wasm_node_protocol::Digest([0; 32]),
     };
     let (done, mut fetched) = oneshot::channel();
-    a.dist.request_then(b.incarnation(), fetch, move |reply| {
-        drop(done.send((reply, Instant::now())))
-    });
+    a.dist
+        .request_then(b.incarnation(), fetch, None, move |reply| {
+            drop(done.send((reply, Instant::now())))
+        });
     a.dist.register("name", a.pid(1), a.tag(1));
     let Seen::Registered(_, Ok(())) = a.next().await else {
         panic!()
