@@ -215,7 +215,9 @@ impl Process {
     /// Asks it to give back what it can do without while it has nothing to do.
     pub fn ask_to_rest(self: &Arc<Self>) {
         self.rest.store(true, Ordering::Relaxed);
-        self.notify();
+        if let Some(runtime) = self.runtime.upgrade() {
+            self.notify_by(|process| runtime.scheduler.push_front(process));
+        }
     }
 
     /// Whether it was asked to rest.
@@ -332,6 +334,10 @@ impl Process {
     }
 
     fn notify_on(self: &Arc<Self>, scheduler: &Scheduler) {
+        self.notify_by(|process| scheduler.push(process));
+    }
+
+    fn notify_by(self: &Arc<Self>, push: impl FnOnce(Arc<Self>)) {
         loop {
             let now = self.schedule.load(Ordering::Acquire);
             let next = if now == Schedule::Idle as u8 {
@@ -347,7 +353,7 @@ impl Process {
                 .is_ok()
             {
                 if next == Schedule::Queued {
-                    scheduler.push(self.clone());
+                    push(self.clone());
                 }
                 return;
             }

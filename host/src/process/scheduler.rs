@@ -181,6 +181,21 @@ impl Scheduler {
         }
     }
 
+    /// Queues a process before all others of this thread's lane, but what its turn wakes: it
+    /// gives back what the others want.
+    pub(super) fn push_front(&self, process: Arc<Process>) {
+        match self.own_lane() {
+            Some(lane) => {
+                self.lanes[lane].queue.lock().rest.push_front(process);
+                // As in `push`.
+                if self.own_lane() != Some(lane) {
+                    self.lanes[lane].unpark();
+                }
+            }
+            None => self.push(process),
+        }
+    }
+
     /// Queues a process behind all others of its lane: it had its turn.
     fn push_back(&self, process: Arc<Process>) {
         let lane = self.own_lane().unwrap_or_else(|| self.lane_for_outsider());

@@ -167,12 +167,15 @@ impl Program for WasmProgram {
     fn run(&mut self, process: &Arc<Process>) -> Poll<Step> {
         let phase = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Asleep(asleep, version) => match self.wake(&asleep, version) {
-                Ok(instance) => Phase::Ready(instance),
+                Ok(instance) => {
+                    // Whatever was asked of the instance before.
+                    process.take_rest();
+                    Phase::Ready(instance)
+                }
                 Err(reason) => return Poll::Ready(Step::Stop(reason)),
             },
             phase => phase,
         };
-        let resting = process.take_rest();
         match phase {
             Phase::Fresh(args) if self.slot.current().flavour() == Flavour::Core => {
                 self.seen = self.slot.generation();
@@ -204,7 +207,9 @@ impl Program for WasmProgram {
                 let (home, version) = (self.home.clone(), self.slot.current());
                 self.wait(Box::pin(upgrade_then_turn(home, instance, version)))
             }
-            Phase::Ready(instance) if resting && !process.has_messages() => {
+            // One that is busy rests later: it is asked only once.
+            Phase::Ready(instance) if process.rest_is_asked() && !process.has_messages() => {
+                process.take_rest();
                 self.phase = instance.sleep();
                 // Nothing has happened: what it waits for stays as it is.
                 Poll::Pending

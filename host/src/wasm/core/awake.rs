@@ -17,8 +17,8 @@ use crate::process::Process;
 /// longest are put aside as data: about a kilobyte each instead of some twenty.
 pub const MAX_AWAKE_ACTORS: usize = 2_048;
 
-/// Entries looked at for each one that comes in: more than one, so that those whose actors have
-/// ended go faster than new ones come.
+/// Entries looked at for each one that comes in: more than one, so that those who have left go
+/// faster than new ones come.
 const ENTRIES_PER_VISIT: usize = 4;
 
 /// The actors of a node that are awake.
@@ -26,15 +26,20 @@ const ENTRIES_PER_VISIT: usize = 4;
 pub(in crate::wasm) struct Awake {
     count: AtomicUsize,
     /// Who was given an instance, in that order, with its turns when it was last looked at.
-    order: Mutex<VecDeque<(Weak<Process>, u32)>>,
+    order: Mutex<VecDeque<(Weak<Guest>, u32)>>,
 }
 
 /// Counts for one actor while it lives.
-pub(super) struct Visit(Arc<Awake>);
+pub(super) struct Visit(#[expect(dead_code, reason = "held, not read")] Arc<Guest>);
 
-impl Drop for Visit {
+struct Guest {
+    process: Weak<Process>,
+    awake: Arc<Awake>,
+}
+
+impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.awake.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -42,32 +47,37 @@ impl Awake {
     /// An actor is given an instance, which it holds as long as what this returns.
     pub(super) fn enter(self: &Arc<Self>, process: &Arc<Process>) -> Visit {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut tired = Vec::new();
+        let guest = Arc::new(Guest {
+            process: Arc::downgrade(process),
+            awake: self.clone(),
+        });
+        let mut tired = None;
         {
             let mut order = self.order.lock();
-            order.push_back((Arc::downgrade(process), process.turns()));
+            order.push_back((Arc::downgrade(&guest), process.turns()));
             let mut looked = 0;
             while order.len() > MAX_AWAKE_ACTORS && looked < ENTRIES_PER_VISIT {
                 looked += 1;
                 let Some((weak, seen)) = order.pop_front() else {
                     break;
                 };
-                let Some(process) = weak.upgrade().filter(|process| process.is_alive()) else {
+                // Left, or its actor ended.
+                let Some(process) = weak.upgrade().and_then(|guest| guest.process.upgrade()) else {
                     continue;
                 };
                 let turns = process.turns();
                 let many = count > 2 * MAX_AWAKE_ACTORS;
                 if many || (count > MAX_AWAKE_ACTORS && turns == seen) {
                     // Comes in again with its next instance.
-                    tired.push(process);
+                    tired = Some(process);
                     break;
                 }
                 order.push_back((weak, turns));
             }
         }
-        for process in tired {
+        if let Some(process) = tired {
             process.ask_to_rest();
         }
-        Visit(self.clone())
+        Visit(guest)
     }
 }

@@ -266,6 +266,10 @@ fn same_types(component: &[u8]) -> Result<(), String> {
         return Err("it is no component".into());
     };
     let world = &resolve.worlds[world];
+    let mut exports = world.exports.keys();
+    if !exports.any(|key| resolve.name_world_key(key) == LIFECYCLE) {
+        return Err("it is no actor".into());
+    }
     for (key, item) in world.imports.iter().chain(&world.exports) {
         let WorldItem::Interface { id, .. } = item else {
             return Err("it imports or exports functions of no interface".into());
@@ -281,7 +285,11 @@ fn same_types(component: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The types of the contract's functions, by interface and name.
+/// The world whose actors never wait; what is only in others is none of this contract.
+const WORLD: &str = "actor";
+const LIFECYCLE: &str = "wasm-node:actor/lifecycle@0.1.0";
+
+/// The types of that world's functions, by interface and name.
 fn contract() -> &'static HashMap<String, String> {
     static CONTRACT: OnceLock<HashMap<String, String>> = OnceLock::new();
     CONTRACT.get_or_init(|| {
@@ -301,12 +309,16 @@ fn contract() -> &'static HashMap<String, String> {
             tracing::error!(error, "the contract in this binary cannot be read");
         }
         let mut types = HashMap::new();
-        for (id, interface) in resolve.interfaces.iter() {
-            for function in interface.functions.values() {
-                if let Some(name) = resolve.id_of(id) {
-                    let name = format!("{name}#{}", function.name);
-                    types.insert(name, signature(&resolve, function));
-                }
+        let world = resolve.worlds.iter().find(|(_, world)| world.name == WORLD);
+        let items = world.map(|(_, world)| world.imports.iter().chain(&world.exports));
+        for (key, item) in items.into_iter().flatten() {
+            let WorldItem::Interface { id, .. } = item else {
+                continue;
+            };
+            let interface = resolve.name_world_key(key);
+            for function in resolve.interfaces[*id].functions.values() {
+                let name = format!("{interface}#{}", function.name);
+                types.insert(name, signature(&resolve, function));
             }
         }
         types
