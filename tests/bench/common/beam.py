@@ -19,7 +19,8 @@ class Beam:
         self.folder = rig.folder / "beam"
         self.folder.mkdir()
         self.port = free_port()
-        self.environment = rig.environment(self.port)
+        # Nodes look for a cookie, and leave one, in the home folder.
+        self.environment = rig.environment(self.port) | {"HOME": str(self.folder)}
         rig.run(["erlc", "-o", self.folder, SOURCE], self.environment)
 
     def erl(self, *words):

@@ -18,8 +18,8 @@ from common.machine import REPOSITORY
 
 FIGURE_TIMEOUT_S = 600
 """The longest that one measurement may take; then it fails."""
-READY_TIMEOUT_S = 120
-"""How long a node may take to say that it is ready: it may have much to compile."""
+READY_TIMEOUT_S = 900
+"""How long nodes may take to say that they are ready: they may have actors to build first."""
 END_TIMEOUT_S = 25
 """How long a process may take to end when told to; then it is killed."""
 PR_SET_PDEATHSIG = 1
@@ -65,10 +65,9 @@ class Rig:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def environment(self, epmd_port):
-        """For either side: its own port mapper's port, home folder and cookie."""
+        """For either side: its own port mapper's port, and cookie."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ERL_", "WASM_NODE_"))}
         return kept | {
-            "HOME": str(self.folder),
             "ERL_EPMD_PORT": str(epmd_port),
             "WASM_NODE_COOKIE": self.cookie,
         }
@@ -79,6 +78,8 @@ class Rig:
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
             text=True,
+            # A group of its own, so that what it has started can be ended with it.
+            process_group=0,
             preexec_fn=die_with_parent,
             **how,
         )
@@ -96,6 +97,10 @@ class Rig:
                 process.wait()
         if process in self.running:
             self.running.remove(process)
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def run(self, command, environment, timeout_s=FIGURE_TIMEOUT_S):
         """Runs a process to its end; gives what it printed, on standard output and on error."""
@@ -118,12 +123,16 @@ class Rig:
 
     def start_ready(self, command, environment):
         """Starts a process that prints a line of JSON when it is ready; gives both."""
-        process = self.start(command, env=environment, cwd=self.folder, stdout=subprocess.PIPE)
+        words = self.folder / f"words-{len(self.running)}.txt"
+        with words.open("w") as log:
+            process = self.start(
+                command, env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log
+            )
         line = first_line(process, READY_TIMEOUT_S)
         try:
             return process, json.loads(line)
         except ValueError:
-            raise Failed(f"{command} said {line!r} instead of being ready") from None
+            raise Failed(f"{command} did not get ready: {line}{words.read_text()}") from None
 
 
 def first_line(process, timeout_s):
