@@ -189,7 +189,7 @@ impl Scheduler {
                 self.lanes[lane].queue.lock().rest.push_front(process);
                 // As in `push`.
                 if self.own_lane() != Some(lane) {
-                    self.lanes[lane].unpark();
+                    self.unpark(&self.lanes[lane]);
                 }
             }
             None => self.push(process),
