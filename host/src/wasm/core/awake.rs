@@ -6,7 +6,7 @@
 //! does that itself, in its next turn.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -27,6 +27,8 @@ pub(in crate::wasm) struct Awake {
     count: AtomicUsize,
     /// Who was given an instance, in that order, with its turns when it was last looked at.
     order: Mutex<VecDeque<(Weak<Guest>, u32)>>,
+    /// Whether the log has it that actors are put aside.
+    said: AtomicBool,
 }
 
 /// Counts for one actor while it lives.
@@ -76,6 +78,13 @@ impl Awake {
             }
         }
         if let Some(process) = tired {
+            if !self.said.swap(true, Ordering::Relaxed) {
+                tracing::info!(
+                    awake = count,
+                    "many actors: from now on those idle for longest are put aside as data, and \
+                     woken by their next message"
+                );
+            }
             process.ask_to_rest();
         }
         Visit(guest)
