@@ -49,7 +49,7 @@ enum Phase {
     /// Not begun.
     Fresh(Vec<u8>),
     /// Between turns.
-    Ready(Box<Instance>),
+    Ready(Instance),
     /// Between turns, its state put aside: of an instance of this version.
     Asleep(Box<Asleep>, Arc<Version>),
     /// In a turn, in `init`, or in a move to another version, and waiting.
@@ -60,7 +60,7 @@ enum Phase {
 
 /// What comes out of a wait.
 struct Done {
-    instance: Option<Box<Instance>>,
+    instance: Option<Instance>,
     result: Result<Step, ExitReason>,
     /// Of a move to another version only.
     upgraded: Option<Upgrade>,
@@ -78,12 +78,14 @@ struct Instance {
 }
 
 enum Running {
-    Core(CoreInstance),
-    Component {
-        store: Store<ActorData>,
-        turn: TypedFunc<(), (wit::Outcome,)>,
-        save: TypedFunc<(), (Result<Vec<u8>, wit::SaveError>,)>,
-    },
+    Core(Box<CoreInstance>),
+    Component(Box<ComponentInstance>),
+}
+
+struct ComponentInstance {
+    store: Store<ActorData>,
+    turn: TypedFunc<(), (wit::Outcome,)>,
+    save: TypedFunc<(), (Result<Vec<u8>, wit::SaveError>,)>,
 }
 
 impl WasmProgram {
@@ -113,7 +115,7 @@ impl WasmProgram {
     }
 
     /// A synchronous call has returned, or its instance is no more.
-    fn settled(&mut self, result: Result<(Box<Instance>, wit::Outcome), ExitReason>) -> Poll<Step> {
+    fn settled(&mut self, result: Result<(Instance, wit::Outcome), ExitReason>) -> Poll<Step> {
         Poll::Ready(match result {
             Ok((instance, wit::Outcome::Hibernate)) if !self.home.process.has_messages() => {
                 self.phase = instance.sleep();
@@ -127,16 +129,16 @@ impl WasmProgram {
         })
     }
 
-    fn wake(&self, asleep: &Asleep, version: Arc<Version>) -> Result<Box<Instance>, ExitReason> {
+    fn wake(&self, asleep: &Asleep, version: Arc<Version>) -> Result<Instance, ExitReason> {
         let Code::Core(code) = version.code() else {
             return Err(ExitReason::Error("only core instances sleep".into()));
         };
         let woken = code.wake(asleep, self.home.data(&version));
         let code = woken.map_err(|error| instance_error(&error))?;
-        Ok(Box::new(Instance {
+        Ok(Instance {
             version,
             code: Running::Core(code),
-        }))
+        })
     }
 
     fn wait(&mut self, mut future: Pin<Box<dyn Future<Output = Done> + Send>>) -> Poll<Step> {
@@ -279,7 +281,7 @@ impl Instance {
         home: &Home,
         version: Arc<Version>,
         start: wit::Start,
-    ) -> Result<(Box<Self>, Step), ExitReason> {
+    ) -> Result<(Self, Step), ExitReason> {
         let (pre, exports) = match version.code() {
             Code::Component(pre, exports) => (pre, exports),
             Code::Core(_) => {
@@ -317,8 +319,8 @@ impl Instance {
         };
         match begun.await {
             Ok((turn, save, Ok(outcome))) => {
-                let code = Running::Component { store, turn, save };
-                Ok((Box::new(Self { version, code }), outcome.into()))
+                let code = Running::Component(Box::new(ComponentInstance { store, turn, save }));
+                Ok((Self { version, code }, outcome.into()))
             }
             Ok((_, _, Err(reason))) => Err(reason.into()),
             Err(error) => Err(reason_of(&error, store.data_mut())),
@@ -329,7 +331,7 @@ impl Instance {
         home: &Home,
         version: Arc<Version>,
         start: &wit::Start,
-    ) -> Result<(Box<Self>, wit::Outcome), ExitReason> {
+    ) -> Result<(Self, wit::Outcome), ExitReason> {
         let Code::Core(code) = version.code() else {
             return Err(ExitReason::Error("no core module".into()));
         };
@@ -338,7 +340,7 @@ impl Instance {
         match instance.init(start) {
             Ok(Ok(outcome)) => {
                 let code = Running::Core(instance);
-                Ok((Box::new(Self { version, code }), outcome))
+                Ok((Self { version, code }, outcome))
             }
             Ok(Err(reason)) => {
                 code.vacate(instance);
@@ -349,8 +351,8 @@ impl Instance {
     }
 
     /// Its state as data, if it is of a kind that can be.
-    fn sleep(self: Box<Self>) -> Phase {
-        let Self { version, code } = *self;
+    fn sleep(self) -> Phase {
+        let Self { version, code } = self;
         let code = match (version.code(), code) {
             (Code::Core(core), Running::Core(instance)) => match core.sleep(instance) {
                 Ok(asleep) => return Phase::Asleep(Box::new(asleep), version),
@@ -358,12 +360,12 @@ impl Instance {
             },
             (_, code) => code,
         };
-        Phase::Ready(Box::new(Self { version, code }))
+        Phase::Ready(Self { version, code })
     }
 
     /// Its actor has ended, and it is not in a call.
-    fn vacate(self: Box<Self>) {
-        let Self { version, code } = *self;
+    fn vacate(self) {
+        let Self { version, code } = self;
         if let (Code::Core(core), Running::Core(instance)) = (version.code(), code) {
             core.vacate(instance);
         }
@@ -381,7 +383,8 @@ impl Instance {
                 let outcome = instance.turn();
                 outcome.map_err(|error| reason_of(&error, instance.data_mut()))
             }
-            Running::Component { store, turn, .. } => {
+            Running::Component(component) => {
+                let ComponentInstance { store, turn, .. } = &mut **component;
                 prepare(store);
                 let outcome = turn.call(&mut *store, ());
                 let outcome = outcome.map(|(outcome,)| outcome);
@@ -397,7 +400,8 @@ impl Instance {
                 let saved = instance.save();
                 saved.map_err(|error| reason_of(&error, instance.data_mut()))
             }
-            Running::Component { store, save, .. } => {
+            Running::Component(component) => {
+                let ComponentInstance { store, save, .. } = &mut **component;
                 prepare(store);
                 let saved = match waits {
                     false => save.call(&mut *store, ()),
@@ -412,7 +416,8 @@ impl Instance {
 
     async fn any_turn(&mut self) -> Result<Step, ExitReason> {
         match &mut self.code {
-            Running::Component { store, turn, .. } if self.version.flavour().may_wait() => {
+            Running::Component(component) if self.version.flavour().may_wait() => {
+                let ComponentInstance { store, turn, .. } = &mut **component;
                 prepare(store);
                 let outcome = turn.call_async(&mut *store, ()).await;
                 let outcome = outcome.map(|(outcome,)| outcome.into());
@@ -430,7 +435,7 @@ fn prepare(store: &mut Store<ActorData>) {
 
 /// Moves an actor to another version if both agree, then runs a turn, in the old version or
 /// in the new one: what woke the actor may be a message.
-async fn upgrade_then_turn(home: Home, mut old: Box<Instance>, version: Arc<Version>) -> Done {
+async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>) -> Done {
     let (from, to) = (old.version.digest(), version.digest());
     if from == to {
         let result = old.any_turn().await;

@@ -66,7 +66,7 @@ pub struct About {
 /// How a version's instances are made.
 pub(super) enum Code {
     /// See [`Flavour::Core`].
-    Core(CoreCode),
+    Core(Box<CoreCode>),
     /// See [`Flavour::Plain`] and [`Flavour::Waiting`].
     Component(InstancePre<ActorData>, Exports),
     /// See [`Flavour::Http`].
@@ -106,7 +106,7 @@ impl Version {
             Compiled::Core(core, module) => {
                 let code = CoreCode::link(engine.core(), module, core, engine.awake());
                 let code = code.map_err(|error| LinkError::Import(format!("{error:#}")))?;
-                (Flavour::Core, Code::Core(code))
+                (Flavour::Core, Code::Core(Box::new(code)))
             }
             Compiled::Component(component) => Code::link(engine, component)?,
         };

@@ -33,7 +33,8 @@ pub(in crate::wasm) struct CoreCode {
     restorable: bool,
     fresh: OnceLock<Fresh>,
     /// The one used last comes first: its pages are in the cache.
-    warm: Mutex<Vec<CoreInstance>>,
+    #[expect(clippy::vec_box, reason = "the boxes move between here and the actors")]
+    warm: Mutex<Vec<Box<CoreInstance>>>,
     awake: Arc<Awake>,
 }
 
@@ -162,7 +163,7 @@ impl CoreCode {
     }
 
     /// An instance for an actor, in which nothing has run.
-    pub(in crate::wasm) fn occupy(&self, data: ActorData) -> Result<CoreInstance> {
+    pub(in crate::wasm) fn occupy(&self, data: ActorData) -> Result<Box<CoreInstance>> {
         let visit = self.restorable.then(|| self.awake.enter(&data.process));
         let warm = self.warm.lock().pop();
         let mut instance = match warm {
@@ -177,7 +178,7 @@ impl CoreCode {
     }
 
     /// Gives an instance back whose last call returned: neither trapped nor runs.
-    pub(in crate::wasm) fn vacate(&self, mut instance: CoreInstance) {
+    pub(in crate::wasm) fn vacate(&self, mut instance: Box<CoreInstance>) {
         instance.visit = None;
         let Some(fresh) = self.fresh.get().filter(|_| self.restorable) else {
             return;
@@ -196,8 +197,8 @@ impl CoreCode {
     /// Puts an actor's state aside; its instance is free again.
     pub(in crate::wasm) fn sleep(
         &self,
-        mut instance: CoreInstance,
-    ) -> std::result::Result<Asleep, CoreInstance> {
+        mut instance: Box<CoreInstance>,
+    ) -> std::result::Result<Asleep, Box<CoreInstance>> {
         let Some(fresh) = self.fresh.get().filter(|_| self.restorable) else {
             return Err(instance);
         };
@@ -212,7 +213,11 @@ impl CoreCode {
     }
 
     /// Fills an instance with an actor's state.
-    pub(in crate::wasm) fn wake(&self, asleep: &Asleep, data: ActorData) -> Result<CoreInstance> {
+    pub(in crate::wasm) fn wake(
+        &self,
+        asleep: &Asleep,
+        data: ActorData,
+    ) -> Result<Box<CoreInstance>> {
         let mut instance = self.occupy(data)?;
         let (store, memory) = (&mut instance.store, instance.space.memory);
         let missing = asleep
@@ -226,7 +231,7 @@ impl CoreCode {
         Ok(instance)
     }
 
-    fn instantiate(&self, data: ActorData) -> Result<CoreInstance> {
+    fn instantiate(&self, data: ActorData) -> Result<Box<CoreInstance>> {
         let mut store = data.into_store(self.pre.module().engine());
         let instance = self.pre.instantiate(&mut store)?;
         let gone = || format_err!("an export is not what it was");
@@ -263,13 +268,13 @@ impl CoreCode {
             space.free_lists = Some(call[0].get_u32());
             store.data_mut().space = Some(space);
         }
-        let mut instance = CoreInstance {
+        let mut instance = Box::new(CoreInstance {
             store,
             space,
             functions,
             globals,
             visit: None,
-        };
+        });
         if self.restorable && self.fresh.get().is_none() {
             let memory = Image::of(space.memory.data(&instance.store));
             let globals = instance.get_globals();
