@@ -111,7 +111,8 @@ impl Code for Component {
 }
 
 impl Code for Module {
-    const EXTENSION: &'static str = "core.cwasm";
+    // With a number that changes with what `wasm::unbundle` makes of the same component.
+    const EXTENSION: &'static str = "core1.cwasm";
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         Self::from_binary(engine, bytes)
     }

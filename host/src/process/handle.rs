@@ -17,6 +17,7 @@ use wasm_node_protocol::{ExitReason, Incarnation, Pid, Signal};
 use super::actor::Actor;
 use super::runtime::Runtime;
 use super::scheduler::Scheduler;
+use super::spin::SpinMutex;
 use super::{
     MAILBOX_HIGH_BYTES, MAILBOX_HIGH_MESSAGES, MAILBOX_LIMIT_BYTES, MAILBOX_LIMIT_MESSAGES,
     MAX_TIMERS_PER_ACTOR, Program,
@@ -90,10 +91,11 @@ pub struct Process {
     turns: AtomicU32,
     /// Whether it ever had anything to do with another node: those hear of nodes going down.
     pub(super) remote: AtomicBool,
-    inbox: Mutex<Inbox>,
+    inbox: SpinMutex<Inbox>,
     /// Whether something is in the inbox: a hint that costs no lock.
     waiting: AtomicBool,
-    room: Condvar,
+    /// Where senders wait for room; taken before the inbox where both are.
+    room: (Mutex<()>, Condvar),
     /// Held by the thread that runs it, for the whole turn; what is done on its behalf in the
     /// turn finds it held by its own thread, which costs next to nothing. So nobody else may
     /// wait for it who must not wait for a turn.
@@ -129,9 +131,9 @@ impl Process {
             rest: AtomicBool::new(false),
             turns: AtomicU32::new(0),
             remote: AtomicBool::new(false),
-            inbox: Mutex::default(),
+            inbox: SpinMutex::default(),
             waiting: AtomicBool::new(false),
-            room: Condvar::new(),
+            room: (Mutex::new(()), Condvar::new()),
             state: ReentrantMutex::new(State {
                 actor: RefCell::new(actor),
                 program: RefCell::new(None),
@@ -293,17 +295,27 @@ impl Process {
 
     /// Blocks the calling thread until the inbox was emptied, the process ended, or `until`.
     pub(super) fn wait_for_room(&self, until: Instant) {
-        let mut inbox = self.inbox.lock();
-        inbox.waiters += 1;
-        while !inbox.closed
-            && (inbox.queue.len() >= MAILBOX_HIGH_MESSAGES / 2
-                || inbox.bytes >= MAILBOX_HIGH_BYTES / 2)
-        {
-            if self.room.wait_until(&mut inbox, until).timed_out() {
+        let (room, changed) = &self.room;
+        let mut room = room.lock();
+        self.inbox.lock().waiters += 1;
+        loop {
+            let inbox = self.inbox.lock();
+            let full = inbox.queue.len() >= MAILBOX_HIGH_MESSAGES / 2
+                || inbox.bytes >= MAILBOX_HIGH_BYTES / 2;
+            let wait = full && !inbox.closed;
+            drop(inbox);
+            // Whoever makes room from now on sees that somebody waits, and waits for `room`.
+            if !wait || changed.wait_until(&mut room, until).timed_out() {
                 break;
             }
         }
-        inbox.waiters -= 1;
+        self.inbox.lock().waiters -= 1;
+    }
+
+    fn tell_waiters(&self) {
+        let (room, changed) = &self.room;
+        drop(room.lock());
+        changed.notify_all();
     }
 
     /// Takes all that came in, into an empty queue.
@@ -312,8 +324,10 @@ impl Process {
         std::mem::swap(&mut inbox.queue, into);
         inbox.bytes = 0;
         self.waiting.store(false, Ordering::Release);
-        if inbox.waiters > 0 {
-            self.room.notify_all();
+        let waiters = inbox.waiters;
+        drop(inbox);
+        if waiters > 0 {
+            self.tell_waiters();
         }
     }
 
@@ -321,9 +335,11 @@ impl Process {
     pub(super) fn close(&self) -> VecDeque<Incoming> {
         let mut inbox = self.inbox.lock();
         inbox.closed = true;
-        self.room.notify_all();
         self.schedule.store(Schedule::Over as u8, Ordering::Release);
-        std::mem::take(&mut inbox.queue)
+        let left = std::mem::take(&mut inbox.queue);
+        drop(inbox);
+        self.tell_waiters();
+        left
     }
 
     /// Sees to it that the process runs: now, or once more if it is running.

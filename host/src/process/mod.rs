@@ -15,6 +15,7 @@ mod native;
 mod registry;
 mod runtime;
 mod scheduler;
+mod spin;
 mod table;
 #[cfg(test)]
 mod tests;

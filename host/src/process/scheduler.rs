@@ -32,12 +32,16 @@ const TICKS_BEFORE_DETACH: u32 = 2;
 /// taken off its processor is not.
 const CPU_BEFORE_DETACH: Duration = Duration::from_millis(1);
 
+/// What a turn may compute while there are as many detached threads as there may be.
+const CPU_BEFORE_END: Duration = Duration::from_millis(200);
+
 /// Looks after which a lane is given to another thread although its turn has not computed: it
 /// waits for something, or the machine is overloaded.
 const TICKS_BEFORE_GIVING_UP: u32 = 20;
 
-/// Threads that may be detached at once. Beyond that, the turn that would have been detached
-/// next ends with a `limit` reason.
+/// Threads that may be detached at once, waiting or computing. When half as many are, senders to
+/// overfull mailboxes are suspended no more; when all are, a lane stays with its thread, and a
+/// turn that has computed for [`CPU_BEFORE_END`] ends with a `limit` reason.
 const MAX_DETACHED_THREADS: usize = 256;
 
 /// Processes from its own lane that a thread runs before it looks whether another lane
@@ -206,13 +210,17 @@ impl Scheduler {
         }
     }
 
-    /// Runs `wait`, which blocks this thread, without holding up this thread's lane.
-    pub(super) fn while_blocked<T>(&self, runtime: &Arc<Runtime>, wait: impl FnOnce() -> T) -> T {
+    /// Runs `wait`, which blocks this thread, without holding up this thread's lane; not if so
+    /// many threads do that already that others would have none left.
+    pub(super) fn while_blocked(&self, runtime: &Arc<Runtime>, wait: impl FnOnce()) {
+        if self.detached.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS / 2 {
+            return;
+        }
         runtime.network().flush();
         if let Some((lane, turn)) = self.own_turn() {
             self.detach(runtime, lane, turn);
         }
-        wait()
+        wait();
     }
 
     fn lane_for_outsider(&self) -> usize {
@@ -494,13 +502,10 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
             let cpu = thread_cpu(lane.driver_tid.load(Ordering::Relaxed));
             let computed = cpu.saturating_sub(*seen.cpu.get_or_insert(cpu));
             if seen.ticks >= TICKS_BEFORE_DETACH && computed >= CPU_BEFORE_DETACH {
-                take_lane(&runtime, at, turn, true);
+                take_lane(&runtime, at, turn, Some(computed));
             } else if seen.ticks >= TICKS_BEFORE_GIVING_UP {
-                take_lane(&runtime, at, turn, false);
-            } else {
-                continue;
+                take_lane(&runtime, at, turn, None);
             }
-            *seen = Seen::default();
         }
         runtime.network().look_after(long);
         let all_idle = scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len();
@@ -553,8 +558,9 @@ fn release_next(scheduler: &Scheduler, at: usize) {
     }
 }
 
-/// Gives a lane to another thread; the turn that it ran goes on, at low priority if it computes.
-fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64, computes: bool) {
+/// Gives a lane to another thread; the turn that it ran goes on, at low priority if it has
+/// computed for so long.
+fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64, computed: Option<Duration>) {
     let scheduler = &runtime.scheduler;
     let lane = &scheduler.lanes[at];
     let tid = lane.driver_tid.load(Ordering::Relaxed);
@@ -563,14 +569,15 @@ fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64, computes: bool) {
         return;
     }
     if scheduler.detached.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS {
-        if let Some(process) = runtime.process(current) {
+        let long = computed.is_some_and(|computed| computed >= CPU_BEFORE_END);
+        if let Some(process) = runtime.process(current).filter(|_| long) {
             process.doom(ExitReason::Limit(format!(
                 "cpu: a turn ran long while {MAX_DETACHED_THREADS} others did"
             )));
         }
         return;
     }
-    if scheduler.detach(runtime, at, turn) && computes {
+    if scheduler.detach(runtime, at, turn) && computed.is_some() {
         // SAFETY: changes a scheduling attribute of a thread of this process, nothing else;
         // if the thread is gone the call fails.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, DETACHED_NICENESS) };

@@ -28,6 +28,8 @@ pub struct ActorData {
     pub(super) version: Arc<About>,
     /// Where a core module keeps values; `None` under the component layer.
     pub(super) space: Option<Space>,
+    /// Whether a core module asked the host something when it was initialised.
+    pub(super) initialized_by_host: bool,
     /// Messages that this turn may still take.
     pub(super) budget: u32,
     limits: Limits,
@@ -67,6 +69,7 @@ impl ActorData {
             services,
             version,
             space: None,
+            initialized_by_host: false,
             budget: TURN_BUDGET_MESSAGES,
             limits: Limits {
                 memory_bytes,

@@ -55,6 +55,8 @@ pub(in crate::wasm) struct Space {
     pub(super) realloc: Func,
     /// Where the guest keeps its free blocks, if it says so; see `wit/actor.wit`.
     pub(super) free_lists: Option<u32>,
+    /// Its first function of all runs: what the host tells it now becomes part of it.
+    pub(super) initializing: bool,
 }
 
 /// Of the free lists: the blocks of each are so many bytes larger than those of the one before,

@@ -31,7 +31,8 @@ pub(in crate::wasm) struct CoreCode {
     pre: InstancePre<ActorData>,
     names: Names,
     restorable: bool,
-    fresh: OnceLock<Fresh>,
+    /// `None` in it if no two instances are alike.
+    fresh: OnceLock<Option<Fresh>>,
     /// The one used last comes first: its pages are in the cache.
     #[expect(clippy::vec_box, reason = "the boxes move between here and the actors")]
     warm: Mutex<Vec<Box<CoreInstance>>>,
@@ -180,7 +181,7 @@ impl CoreCode {
     /// Gives an instance back whose last call returned: neither trapped nor runs.
     pub(in crate::wasm) fn vacate(&self, mut instance: Box<CoreInstance>) {
         instance.visit = None;
-        let Some(fresh) = self.fresh.get().filter(|_| self.restorable) else {
+        let Some(fresh) = self.fresh.get().and_then(Option::as_ref) else {
             return;
         };
         let memory = instance.space.memory.data_mut(&mut instance.store);
@@ -199,7 +200,7 @@ impl CoreCode {
         &self,
         mut instance: Box<CoreInstance>,
     ) -> std::result::Result<Asleep, Box<CoreInstance>> {
-        let Some(fresh) = self.fresh.get().filter(|_| self.restorable) else {
+        let Some(fresh) = self.fresh.get().and_then(Option::as_ref) else {
             return Err(instance);
         };
         let memory = instance.space.memory.data(&instance.store);
@@ -247,6 +248,7 @@ impl CoreCode {
             memory: memory.ok_or_else(gone)?,
             realloc: realloc.ok_or_else(gone)?,
             free_lists: None,
+            initializing: initialize.is_some(),
         };
         let names = &self.names.functions;
         let functions =
@@ -260,6 +262,8 @@ impl CoreCode {
         if let Some(initialize) = initialize {
             // SAFETY: `link` has checked that there are no parameters and no results.
             unsafe { initialize.call_unchecked(&mut store, &mut [] as &mut [ValRaw])? };
+            space.initializing = false;
+            store.data_mut().space = Some(space);
         }
         if let Some(free_lists) = free_lists {
             let mut call = [ValRaw::u32(0)];
@@ -275,11 +279,14 @@ impl CoreCode {
             globals,
             visit: None,
         });
-        if self.restorable && self.fresh.get().is_none() {
-            let memory = Image::of(space.memory.data(&instance.store));
-            let globals = instance.get_globals();
+        if self.fresh.get().is_none() {
+            let alike = self.restorable && !instance.store.data().initialized_by_host;
+            let fresh = alike.then(|| Fresh {
+                memory: Image::of(space.memory.data(&instance.store)),
+                globals: instance.get_globals(),
+            });
             // Two first ones are equal.
-            let _ = self.fresh.set(Fresh { memory, globals });
+            let _ = self.fresh.set(fresh);
         }
         Ok(instance)
     }

@@ -134,6 +134,9 @@ impl Imports {
             let Some(space) = caller.data().space else {
                 bail!("a start function must not call the host");
             };
+            if space.initializing {
+                caller.data_mut().initialized_by_host = true;
+            }
             let flats = P::FLATS + usize::from(R::FLATS > 1);
             // SAFETY: the caller has initialised as many slots as the type has parameters, and
             // these are as many.
