@@ -13,7 +13,7 @@ WRK = """Running 3s test @ http://127.0.0.1:5454
      50%    2.46ms
      75%    5.18ms
      90%  900.00us
-     99%    1.20s
+     99%    1.20s 
   20522 requests in 3.01s, 2.87MB read
   Socket errors: connect 0, read 2, write 0, timeout 1
   Non-2xx or 3xx responses: 4

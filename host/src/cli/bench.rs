@@ -32,12 +32,7 @@ enum What {
     /// One node by itself
     Local {
         /// Only these figures
-        #[arg(
-            long,
-            value_name = "FIGURE",
-            value_delimiter = ',',
-            hide_possible_values = true
-        )]
+        #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
         only: Vec<LocalFigure>,
         #[command(flatten)]
         how: How,
@@ -48,12 +43,7 @@ enum What {
         #[arg(long, value_name = "NODE", value_parser = node_name)]
         peer: NodeName,
         /// Only these figures
-        #[arg(
-            long,
-            value_name = "FIGURE",
-            value_delimiter = ',',
-            hide_possible_values = true
-        )]
+        #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
         only: Vec<RemoteFigure>,
         #[command(flatten)]
         how: How,

@@ -2,6 +2,9 @@
 
 from common.rig import free_port, say
 
+MAX_WORDS = 20
+"""Lines of its log that are shown and kept, of each measurement."""
+
 
 class WasmNode:
     """Runs `wasm-node bench` in a process of its own each time."""
@@ -24,6 +27,8 @@ class WasmNode:
         command = [self.program, "bench", *words, "--module", self.module]
         out, err = self.rig.run(command, self.environment)
         lines = [line for line in err.splitlines() if line.strip() and "module loaded" not in line]
+        if len(lines) > MAX_WORDS:
+            lines = [*lines[:MAX_WORDS], f"... and {len(lines) - MAX_WORDS} lines more"]
         self.words += lines
         for line in lines:
             say(line)

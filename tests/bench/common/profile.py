@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from common.rig import Failed, say
 
-SAMPLES_PER_S = 999
-STACK_BYTES = 8192
+SAMPLES_PER_S = 499
+STACK_BYTES = 4096
 """What perf copies of a stack at each sample, to unwind it later."""
 
 ENABLE_TIMEOUT_S = 60
@@ -118,13 +118,13 @@ def short(symbol):
     names of a path, without types."""
     mangled = re.search(r"\b_R\w+", symbol)
     if mangled:
-        return "::".join(identifiers(mangled[0])[-2:])
+        return "::".join(identifiers(mangled[0])[-2:]) or mangled[0][:40]
     plain = re.sub(r"\+0x[0-9a-f]+$|::h[0-9a-f]{16}$|\(.*$|->", "", symbol)
     # From the inside out: arguments of a type go, of `<Type as Trait>` the trait stays.
     while (inner := re.sub(r"(?<=[\w:])<[^<>]*>|<(?:[^<>]* as )?([\w:]*)[^<>]*>", r"\1", plain)) != plain:
         plain = inner
     words = [word for word in re.split(r"::|[<>]", plain) if word and word != "{{closure}}"]
-    return "::".join(words[-2:])
+    return "::".join(words[-2:]) or symbol[:40]
 
 
 def identifiers(mangled):

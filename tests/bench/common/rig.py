@@ -22,6 +22,8 @@ READY_TIMEOUT_S = 900
 """How long nodes may take to say that they are ready: they may have actors to build first."""
 END_TIMEOUT_S = 25
 """How long a process may take to end when told to; then it is killed."""
+MAX_LAST_WORDS = 10
+"""Lines that are shown from the beginning and the end of what a failed process printed."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -118,7 +120,11 @@ class Rig:
         finally:
             self.end(process, signal.SIGKILL)
         if process.returncode != 0:
-            raise Failed(f"{command} failed with {process.returncode}:\n{out}{err}")
+            words = (out + err).splitlines()
+            if len(words) > 2 * MAX_LAST_WORDS:
+                words[MAX_LAST_WORDS:-MAX_LAST_WORDS] = [f"... {len(words)} lines in all ..."]
+            said = "\n".join(words)
+            raise Failed(f"{' '.join(map(str, command))} failed with {process.returncode}:\n{said}")
         return out, err
 
     def start_ready(self, command, environment):

@@ -13,7 +13,7 @@ def milliseconds(words):
 
 def parse(text):
     """Requests per second, percentiles in ms, requests in all, and how many went wrong."""
-    percentile = lambda part: milliseconds(re.search(rf"^\s+{part}%\s+(\S+)$", text, re.M)[1])
+    percentile = lambda part: milliseconds(re.search(rf"^\s+{part}%\s+(\S+)\s*$", text, re.M)[1])
     socket_errors = re.search(r"Socket errors: (.*)", text)
     errors = sum(int(n) for n in re.findall(r"\d+", socket_errors[1])) if socket_errors else 0
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
