@@ -80,4 +80,9 @@ impl Awake {
         }
         Visit(guest)
     }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.order.lock().len()
+    }
 }

@@ -14,6 +14,10 @@ mod instance;
 mod linker;
 mod shape;
 #[cfg(test)]
+mod abi_tests;
+#[cfg(test)]
+mod test_modules;
+#[cfg(test)]
 mod tests;
 
 pub(super) use abi::Space;

@@ -297,12 +297,10 @@ impl Script {
             let spawned = process::spawn(&self.module, args.as_bytes(), &with);
             let short: String = args.chars().take(30).collect();
             self.spawned(&short, spawned.clone());
-            // `spawned`; for those that end by that also `down` and `exit`.
+            // What fails in its `init` was never linked or monitored.
             let lives = self.expect(&format!("begun {short}"), (), 1).await;
             let Ok((pid, _)) = spawned else { continue };
-            if !lives || args.starts_with("init-stop") {
-                self.expect("ended", process::is_alive(pid), 2).await;
-            } else {
+            if lives {
                 process::exit(pid, &ExitReason::Shutdown);
                 self.expect("ended", (), 2).await;
             }
@@ -530,6 +528,8 @@ impl Script {
 
     fn say(&mut self, what: &str, value: impl Show) {
         let text = value.show(self);
+        // For people who wonder where it stands still.
+        io::print(&format!("{what}: {text}\n"));
         let _ = writeln!(self.log, "{what}: {text}");
     }
 
