@@ -14,7 +14,7 @@ const NODE: &str = "n1@127.0.0.1";
 const CORE: &str = "contract";
 const LAYER: &str = "layered";
 /// Within this all of the script is done.
-const SCRIPT_TIMEOUT_MS: &str = "30000";
+const SCRIPT_TIMEOUT_MS: &str = "25000";
 
 fn start(site: &Site) -> Result<Node> {
     let component = test_actor("contract")?;
@@ -33,7 +33,14 @@ fn transcript(site: &Site, node: &Node, module: &str) -> Result<String> {
     let begun = Instant::now();
     let request = format!("run {module}");
     let said = site
-        .ok(&["call", NODE, &script, &request, "--timeout", SCRIPT_TIMEOUT_MS])
+        .ok(&[
+            "call",
+            NODE,
+            &script,
+            &request,
+            "--timeout",
+            SCRIPT_TIMEOUT_MS,
+        ])
         .with_context(|| format!("the script stands at\n{}", node.stdout.tail()))?;
     println!("{module}: {} ms", begun.elapsed().as_millis());
     Ok(said)
@@ -46,11 +53,20 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
     let node = start(&site)?;
     let core = transcript(&site, &node, CORE)?;
     let layer = transcript(&site, &node, LAYER)?;
-    ensure!(runs_under_the_component_layer(&node, LAYER), "{LAYER} runs as a core module");
-    ensure!(!runs_under_the_component_layer(&node, CORE), "{CORE} runs under the component layer");
+    ensure!(
+        runs_under_the_component_layer(&node, LAYER),
+        "{LAYER} runs as a core module"
+    );
+    ensure!(
+        !runs_under_the_component_layer(&node, CORE),
+        "{CORE} runs under the component layer"
+    );
 
     if core != layer {
-        let differ = core.lines().zip(layer.lines()).filter(|(core, layer)| core != layer);
+        let differ = core
+            .lines()
+            .zip(layer.lines())
+            .filter(|(core, layer)| core != layer);
         let shown: Vec<String> = differ
             .take(20)
             .map(|(core, layer)| format!("core:  {core}\nlayer: {layer}"))
@@ -64,8 +80,20 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
     }
     // All of it came true, and every kind of message came.
     for kind in [
-        "info", "cast", "request", "response", "down", "exit", "timer", "timeout", "spawned",
-        "registered", "connected", "conflict", "node-up", "node-down",
+        "info",
+        "cast",
+        "request",
+        "response",
+        "down",
+        "exit",
+        "timer",
+        "timeout",
+        "spawned",
+        "registered",
+        "connected",
+        "conflict",
+        "node-up",
+        "node-down",
     ] {
         let line = format!("    {kind}");
         let own = format!("own {kind}: ");
@@ -73,12 +101,24 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
         ensure!(core.lines().any(came), "no message {kind} came:\n{core}");
     }
     for reason in [
-        "Normal", "Shutdown", "Killed", "Kill", "Noproc", "Noconnection", "already-started p",
-        "trap \"wasm trap", "limit \"memory", "error \"", "custom \"",
+        "Normal",
+        "Shutdown",
+        "Killed",
+        "Kill",
+        "Noproc",
+        "Noconnection",
+        "already-started p",
+        "trap \"wasm trap",
+        "limit \"memory",
+        "error \"",
+        "custom \"",
     ] {
         let line = format!(" {reason}");
         let ended = |text: &str| text.starts_with("    down") && text.contains(&line);
-        ensure!(core.lines().any(ended), "no actor ended with {reason}:\n{core}");
+        ensure!(
+            core.lines().any(ended),
+            "no actor ended with {reason}:\n{core}"
+        );
     }
     node.wait_print("contract prints \u{1f980}")?;
     Ok(())
@@ -94,7 +134,10 @@ fn an_actor_moves_between_both_with_its_state() -> Result<()> {
     let asleep = site.spawn(&node, CORE, "member 4", &[])?;
     let says = |actor: &str, text: &str, answer: &str| -> Result<()> {
         let said = site.call(&node, actor, text)?;
-        ensure!(said == answer, "{actor} answered {text:?} with {said:?}, not {answer:?}");
+        ensure!(
+            said == answer,
+            "{actor} answered {text:?} with {said:?}, not {answer:?}"
+        );
         Ok(())
     };
     for (count, actor) in [&awake, &asleep].into_iter().enumerate() {
@@ -124,20 +167,32 @@ fn an_actor_moves_between_both_with_its_state() -> Result<()> {
                 site.call(&node, &awake, "get")?;
                 Ok(node.count_log(&["moved to the new version"]) >= wanted)
             })?;
-            ensure!(site.call(&node, actor, "version")? != before, "version {at}: it stays");
+            ensure!(
+                site.call(&node, actor, "version")? != before,
+                "version {at}: it stays"
+            );
             says(actor, "check", "1 whole")?;
             count += 1;
             says(actor, "add 1", &(count / 2 + 1).to_string())?;
         }
         let layers = node.count_log(&["runs under the component layer"]);
-        let expected = versions[..=at].iter().filter(|(_, layered)| *layered).count();
-        ensure!(layers == expected, "version {at}: {is_layered}, {layers} of {expected}");
+        let expected = versions[..=at]
+            .iter()
+            .filter(|(_, layered)| *layered)
+            .count();
+        ensure!(
+            layers == expected,
+            "version {at}: {is_layered}, {layers} of {expected}"
+        );
     }
     // Names were kept over all that.
     says("member-0", "get", "5")?;
     says("member-1", "get", "5")?;
     let listed = site.ask(&["ps", NODE])?;
-    let total = listed.get("total").and_then(Value::as_u64).context("no total")?;
+    let total = listed
+        .get("total")
+        .and_then(Value::as_u64)
+        .context("no total")?;
     ensure!(total == 2, "{listed}");
     Ok(())
 }

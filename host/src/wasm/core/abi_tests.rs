@@ -42,14 +42,19 @@ impl Contract {
         let ty = Type::Id(self.find(name));
         let size = self.sizes.size(&ty).size_wasm32();
         let align = self.sizes.align(&ty).align_wasm32();
-        assert_eq!((T::SIZE, T::ALIGN), (size, align), "size and alignment of {name}");
+        assert_eq!(
+            (T::SIZE, T::ALIGN),
+            (size, align),
+            "size and alignment of {name}"
+        );
         let mut room = [WasmType::I32; 64];
         let mut flat = FlatTypes::new(&mut room);
         assert!(self.resolve.push_flat(&ty, &mut flat));
         let flat: Vec<ValType> = flat.to_vec().iter().map(val_type).collect();
         let mut ours = Vec::new();
         T::flatten(&mut ours);
-        let same = ours.len() == flat.len() && ours.iter().zip(&flat).all(|(a, b)| ValType::eq(a, b));
+        let same =
+            ours.len() == flat.len() && ours.iter().zip(&flat).all(|(a, b)| ValType::eq(a, b));
         assert!(same, "{name} is {ours:?}, not {flat:?}");
         assert_eq!(T::FLATS, flat.len(), "{name}");
     }
@@ -85,7 +90,11 @@ impl Contract {
                 let value = format!("{:?}", value.unwrap());
                 let (said, rest) = value.split_at(value.find('(').unwrap_or(value.len()));
                 let said = said.rsplit("::").next().unwrap();
-                assert_eq!((said, !rest.is_empty()), (case.as_str(), *has_value), "{name} {tag}");
+                assert_eq!(
+                    (said, !rest.is_empty()),
+                    (case.as_str(), *has_value),
+                    "{name} {tag}"
+                );
             }
         }
         for tag in [cases.len() as u32, 0x7f, 0xff, u32::MAX, 1 << 31, 256] {
@@ -179,8 +188,14 @@ fn values_come_from_where_they_lie() {
     // A text in the last bytes of the memory, and an empty one at its end.
     let text = "\u{1f980}".as_bytes();
     memory[124..].copy_from_slice(text);
-    assert_eq!(String::lift(&[ValRaw::u32(124), ValRaw::u32(4)], &memory).unwrap(), "\u{1f980}");
-    assert_eq!(String::lift(&[ValRaw::u32(128), ValRaw::u32(0)], &memory).unwrap(), "");
+    assert_eq!(
+        String::lift(&[ValRaw::u32(124), ValRaw::u32(4)], &memory).unwrap(),
+        "\u{1f980}"
+    );
+    assert_eq!(
+        String::lift(&[ValRaw::u32(128), ValRaw::u32(0)], &memory).unwrap(),
+        ""
+    );
     // Bits of no flag, and what is above 32 bits in an argument, count for nothing.
     let flags = SpawnFlags::lift(&[ValRaw::u64(0xffff_ffff_0000_00fa)], &memory).unwrap();
     assert!(flags == SpawnFlags::MONITOR);
@@ -199,7 +214,10 @@ fn every_import_is_there_and_takes_what_the_contract_says() {
     linker.instantiate_pre(&module).unwrap();
     // Not just any type.
     let (resolve, world) = contract("actor", |text| {
-        text.replace("is-alive: func(target: pid)", "is-alive: func(target: pid, how: u32)")
+        text.replace(
+            "is-alive: func(target: pid)",
+            "is-alive: func(target: pid, how: u32)",
+        )
     });
     let module = core_module(&resolve, world, Parts::default());
     let module = Module::new(engine.inner(), module).unwrap();
@@ -232,7 +250,13 @@ fn hostile_values_are_errors() {
         memory[0] = 9;
         assert!(wit::ExitReason::load(&memory, 0).is_err(), "{at} {length}");
     }
-    for bytes in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"a\xf0\x9f\xa6", b"\xf8\x88\x80\x80\x80"] {
+    for bytes in [
+        &b"\xff"[..],
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"a\xf0\x9f\xa6",
+        b"\xf8\x88\x80\x80\x80",
+    ] {
         let flats = [ValRaw::u32(0), ValRaw::u32(bytes.len() as u32)];
         assert!(String::lift(&flats, bytes).is_err(), "{bytes:x?}");
     }
@@ -242,7 +266,7 @@ fn hostile_values_are_errors() {
         assert!(wit::Pid::load(&memory, at).is_err(), "{at}");
         assert!(Vec::<u8>::load(&memory, at).is_err(), "{at}");
         let zeros = [0; 64];
-        assert!(wit::Start::load(&zeros, at).is_err() , "{at}");
+        assert!(wit::Start::load(&zeros, at).is_err(), "{at}");
         assert!(<(wit::Pid, wit::Ref)>::load(&zeros, at).is_err(), "{at}");
     }
     assert!(wit::Outcome::load(&[], 0).is_err());

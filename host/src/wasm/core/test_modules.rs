@@ -14,7 +14,9 @@ pub(super) fn contract(world: &str, change: impl Fn(String) -> String) -> (Resol
     }
     let mut resolve = Resolve::default();
     let package = resolve.push_group(sources.parse().map_err(|(_, e)| e).unwrap());
-    let world = resolve.select_world(&[package.unwrap()], Some(world)).unwrap();
+    let world = resolve
+        .select_world(&[package.unwrap()], Some(world))
+        .unwrap();
     (resolve, world)
 }
 
@@ -116,9 +118,9 @@ pub(super) fn core_module(resolve: &Resolve, world: WorldId, parts: Parts) -> Ve
     vector(
         &mut module,
         7,
-        exports.into_iter().map(|(name, kind, index)| {
-            [text(&name), vec![kind], leb128(index)].concat()
-        }),
+        exports
+            .into_iter()
+            .map(|(name, kind, index)| [text(&name), vec![kind], leb128(index)].concat()),
     );
     if parts.start {
         section(&mut module, 8, &leb128(first + bodies - 1));

@@ -100,11 +100,39 @@ fn made(world: &str, parts: Parts) -> Vec<u8> {
 fn a_component_of_the_usual_shape_is_its_module() {
     for (parts, globals, initializes) in [
         (Parts::default(), 1, false),
-        (Parts { globals: 0, ..Parts::default() }, 0, false),
+        (
+            Parts {
+                globals: 0,
+                ..Parts::default()
+            },
+            0,
+            false,
+        ),
         // So many that counts and indices take two bytes.
-        (Parts { globals: 200, ..Parts::default() }, 200, false),
-        (Parts { initializes: true, ..Parts::default() }, 1, true),
-        (Parts { start: true, ..Parts::default() }, 1, false),
+        (
+            Parts {
+                globals: 200,
+                ..Parts::default()
+            },
+            200,
+            false,
+        ),
+        (
+            Parts {
+                initializes: true,
+                ..Parts::default()
+            },
+            1,
+            true,
+        ),
+        (
+            Parts {
+                start: true,
+                ..Parts::default()
+            },
+            1,
+            false,
+        ),
     ] {
         let core = unbundle(&made("actor", parts)).unwrap();
         assert_eq!((core.globals, core.initializes), (globals, initializes));
@@ -113,9 +141,15 @@ fn a_component_of_the_usual_shape_is_its_module() {
         let types = validator.validate_all(&core.bytes).unwrap();
         for index in 0..globals {
             let name = global_name(index);
-            let exported = types.as_ref().core_exports().into_iter().flatten().any(|(it, ty)| {
-                it == name && matches!(ty, wasmparser::types::EntityType::Global(g) if g.mutable)
-            });
+            let exported = types
+                .as_ref()
+                .core_exports()
+                .into_iter()
+                .flatten()
+                .any(|(it, ty)| {
+                    it == name
+                        && matches!(ty, wasmparser::types::EntityType::Global(g) if g.mutable)
+                });
             assert!(exported, "{name} is not exported");
         }
     }
@@ -133,16 +167,25 @@ fn what_cannot_be_put_aside_is_told() {
         &[0xfc, 13, 0],
         &[0xfc, 9, 0],
     ] {
-        let parts = Parts { operator, ..Parts::default() };
+        let parts = Parts {
+            operator,
+            ..Parts::default()
+        };
         let core = unbundle(&made("actor", parts)).unwrap();
         assert!(!core.restorable, "{operator:x?}");
     }
     // A mutable global that is a reference.
-    let parts = Parts { reference: true, ..Parts::default() };
+    let parts = Parts {
+        reference: true,
+        ..Parts::default()
+    };
     assert!(!unbundle(&made("actor", parts)).unwrap().restorable);
     // table.get changes nothing.
     let operator = &[0x41, 0, 0x25, 0, 0x1a];
-    let parts = Parts { operator, ..Parts::default() };
+    let parts = Parts {
+        operator,
+        ..Parts::default()
+    };
     assert!(unbundle(&made("actor", parts)).unwrap().restorable);
 }
 
@@ -164,9 +207,11 @@ fn everything_else_is_left_to_the_component_layer() {
         component
     };
     refused(&with(b"\0asm\x01\0\0\0\x05\x03\x01\0\0"), "several modules");
-    let computes = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x06\x01\x04\0\x01\x01\x0b";
+    let computes =
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x06\x01\x04\0\x01\x01\x0b";
     refused(&with(computes), "several modules");
-    let starts = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x04\x01\x02\0\x0b";
+    let starts =
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x0a\x04\x01\x02\0\x0b";
     refused(&with(starts), "start function");
     refused(&with(b"\0asm\x01\0\0\0")[..usual.len() + 4], "");
     refused(&[], "");
@@ -179,16 +224,31 @@ fn everything_else_is_left_to_the_component_layer() {
 
     // Types that are not the contract's.
     for (from, to) in [
-        ("record pid { node: u64, serial: u64 }", "record pid { node: u64, serial: u32 }"),
-        ("record pid { node: u64, serial: u64 }", "record pid { serial: u64, node: u64 }"),
+        (
+            "record pid { node: u64, serial: u64 }",
+            "record pid { node: u64, serial: u32 }",
+        ),
+        (
+            "record pid { node: u64, serial: u64 }",
+            "record pid { serial: u64, node: u64 }",
+        ),
         ("hibernate,", "hibernate, doze,"),
-        ("is-alive: func(target: pid) -> bool;", "is-alive: func(target: pid) -> u32;"),
+        (
+            "is-alive: func(target: pid) -> bool;",
+            "is-alive: func(target: pid) -> u32;",
+        ),
         ("visible, hidden, all", "hidden, visible, all"),
-        ("is-alive: func(target: pid) -> bool;", "alive: func(target: pid) -> bool;"),
+        (
+            "is-alive: func(target: pid) -> bool;",
+            "alive: func(target: pid) -> bool;",
+        ),
     ] {
         let (resolve, world) = contract("actor", |text| text.replace(from, to));
         let core = core_module(&resolve, world, Parts::default());
-        refused(&component(&resolve, world, &core), "is not of this contract");
+        refused(
+            &component(&resolve, world, &core),
+            "is not of this contract",
+        );
     }
     // Another version of the contract.
     let (resolve, world) = contract("actor", |text| text.replace("@0.1.0", "@0.1.1"));
@@ -204,12 +264,16 @@ fn everything_else_is_left_to_the_component_layer() {
     let core = core_module(&resolve, world, Parts::default());
     refused(&component(&resolve, world, &core), "no interface");
     // No actor.
-    let (resolve, world) =
-        contract("actor", |text| text.replace("    include imports;\n    export lifecycle;", ""));
+    let (resolve, world) = contract("actor", |text| {
+        text.replace("    include imports;\n    export lifecycle;", "")
+    });
     let core = core_module(&resolve, world, Parts::default());
     refused(&component(&resolve, world, &core), "no actor");
     // Strings that are not UTF-8.
-    let parts = Parts { encoding: wit_component::StringEncoding::UTF16, ..Parts::default() };
+    let parts = Parts {
+        encoding: wit_component::StringEncoding::UTF16,
+        ..Parts::default()
+    };
     refused(&made("actor", parts), "not UTF-8");
 }
 
@@ -234,7 +298,11 @@ async fn whoever_left_is_forgotten_and_the_longest_idle_are_asked_to_rest() {
     for _ in 0..50 * MAX_AWAKE_ACTORS {
         drop(awake.enter(&often));
     }
-    assert!(awake.entries() <= MAX_AWAKE_ACTORS + 1, "{} entries", awake.entries());
+    assert!(
+        awake.entries() <= MAX_AWAKE_ACTORS + 1,
+        "{} entries",
+        awake.entries()
+    );
     assert!(!often.rest_is_asked());
     // As many as may be awake are left in peace.
     let first: Vec<_> = (0..MAX_AWAKE_ACTORS).map(|_| process(&runtime)).collect();
@@ -252,6 +320,10 @@ async fn whoever_left_is_forgotten_and_the_longest_idle_are_asked_to_rest() {
     for _ in 0..2 * MAX_AWAKE_ACTORS {
         drop(awake.enter(&last));
     }
-    assert!(awake.entries() <= MAX_AWAKE_ACTORS + 1, "{} entries", awake.entries());
+    assert!(
+        awake.entries() <= MAX_AWAKE_ACTORS + 1,
+        "{} entries",
+        awake.entries()
+    );
     runtime.stop();
 }

@@ -330,7 +330,7 @@ impl Script {
         self.say("whereis", global::whereis("contract-global"));
         let second = process::spawn(&self.module, b"member 0", &with);
         self.spawned("global", second);
-        self.expect("taken", (), 2).await;
+        self.expect("taken", (), 1).await;
         if let Ok((pid, _)) = first {
             process::exit(pid, &ExitReason::Kill);
         }
@@ -478,7 +478,8 @@ impl Script {
         self.expect("far nobody", tag, 1).await;
 
         // The peer's actor claims a name when it is alone, and so does this one.
-        let tag = mailbox::request(&Destination::Pid(child), b"in 300 global contract-both", None);
+        let both = format!("contract-both-{}", self.module);
+        let tag = mailbox::request(&Destination::Pid(child), format!("in 1000 global {both}").as_bytes(), None);
         self.expect("later", tag, 1).await;
         let held = mailbox::request(&Destination::Pid(child), b"hold", None);
         self.say("disconnect", node::disconnect(&peer));
@@ -487,9 +488,9 @@ impl Script {
         self.say("disconnect", node::disconnect(&peer));
         let tag = mailbox::request(&Destination::Pid(child), b"get", None);
         self.expect("not there", tag, 1).await;
-        let tag = global::register("contract-both", me);
+        let tag = global::register(&both, me);
         self.expect("claimed", tag, 1).await;
-        let tag = timer::start(900);
+        let tag = timer::start(2_500);
         self.expect("later", tag, 1).await;
         let tag = node::connect(&peer);
         // Connected, the node is up, and the name is lost.
@@ -500,7 +501,6 @@ impl Script {
             process::exit(pid, &ExitReason::Kill);
             self.expect("end", tag, 1).await;
         }
-        self.say("unregister", registry::unregister("contract-both"));
     }
 
     /// A child that has begun.
@@ -547,7 +547,9 @@ impl Script {
                 continue;
             }
             fine &= !matches!(message, Message::Spawned((_, Err(_))));
-            lines.push(message.show(self));
+            let line = message.show(self);
+            io::print(&format!("    {line}\n"));
+            lines.push(line);
         }
         lines.sort();
         for line in lines {
@@ -773,7 +775,9 @@ impl Show for Message {
             Self::Connected((tag, result)) => {
                 format!("connected {} {}", s.tag(*tag), result.show(s))
             }
-            Self::NameConflict((name, pid)) => format!("conflict {name:?} {}", s.pid(*pid)),
+            Self::NameConflict((name, pid)) => {
+                format!("conflict {} {}", name.show(s), s.pid(*pid))
+            }
             Self::NodeUp(event) => format!("node-up {event:?}"),
             Self::NodeDown(event) => format!("node-down {event:?}"),
         }
