@@ -48,19 +48,20 @@ fn transcript(site: &Site, node: &Node, module: &str) -> Result<String> {
 
 #[test]
 fn both_ways_show_an_actor_the_same() -> Result<()> {
-    let site = Site::new()?;
-    let _peer = site.start("a1", &[])?;
-    let node = start(&site)?;
-    let core = transcript(&site, &node, CORE)?;
-    let layer = transcript(&site, &node, LAYER)?;
-    ensure!(
-        runs_under_the_component_layer(&node, LAYER),
-        "{LAYER} runs as a core module"
-    );
-    ensure!(
-        !runs_under_the_component_layer(&node, CORE),
-        "{CORE} runs under the component layer"
-    );
+    // Nodes of its own for each: a name that was in conflict once is not told of a second time.
+    let run = |module: &str, layered: bool| -> Result<String> {
+        let site = Site::new()?;
+        let _peer = site.start("a1", &[])?;
+        let node = start(&site)?;
+        let said = transcript(&site, &node, module)?;
+        ensure!(
+            runs_under_the_component_layer(&node, module) == layered,
+            "{module} runs the other way"
+        );
+        Ok(said)
+    };
+    let core = run(CORE, false)?;
+    let layer = run(LAYER, true)?;
 
     if core != layer {
         let differ = core
@@ -120,7 +121,6 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
             "no actor ended with {reason}:\n{core}"
         );
     }
-    node.wait_print("contract prints \u{1f980}")?;
     Ok(())
 }
 
