@@ -424,7 +424,8 @@ impl Script {
             self.expect("connect", tag, 1).await;
         }
         let tag = node::connect(&peer);
-        self.expect("connect", tag, 1).await;
+        // Connected, and the node is up.
+        self.expect("connect", tag, 2).await;
         let mut children = Vec::new();
         for bits in 0..8 {
             let with = SpawnOptions {
@@ -633,6 +634,14 @@ impl Show for String {
     fn show(&self, script: &mut Script) -> String {
         let first = self.lines().next().unwrap_or_default();
         let text = first.replace(&script.module, "MODULE");
+        // Ports differ.
+        let text = match text.split_once("127.0.0.1:") {
+            Some((before, after)) => format!(
+                "{before}127.0.0.1:PORT{}",
+                after.trim_start_matches(|c: char| c.is_ascii_digit())
+            ),
+            None => text,
+        };
         match text.len() {
             0..200 => format!("{text:?}"),
             _ => text.as_bytes().to_vec().show(script),
