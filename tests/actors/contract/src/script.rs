@@ -430,7 +430,7 @@ impl Script {
         for bits in 0..8 {
             let with = SpawnOptions {
                 flags: SpawnFlags::from_bits_truncate(bits),
-                name: (bits == 7).then(|| "contract-far".into()),
+                name: (bits == 6).then(|| "contract-far".into()),
                 global: None,
             };
             let tag = process::spawn_on(&peer, &self.module, b"member 9", &with);
@@ -457,7 +457,8 @@ impl Script {
             let tag = process::spawn_on(node, &module, args.as_bytes(), &with);
             self.expect("spawn-on", tag, 1).await;
         }
-        let Some(&child) = children.last() else {
+        // Not linked, so that it outlives the connection.
+        let Some(&child) = children.get(6) else {
             return self.say("no child", ());
         };
         for to in [
