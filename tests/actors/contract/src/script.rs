@@ -480,7 +480,7 @@ impl Script {
         self.expect("far nobody", tag, 1).await;
 
         // The peer's actor claims a name when it is alone, and so does this one.
-        let both = format!("contract-both-{}", self.module);
+        let both = format!("both-{}", self.module);
         let tag = mailbox::request(&Destination::Pid(child), format!("in 1000 global {both}").as_bytes(), None);
         self.expect("later", tag, 1).await;
         let held = mailbox::request(&Destination::Pid(child), b"hold", None);
@@ -636,7 +636,7 @@ impl Show for String {
         let first = self.lines().next().unwrap_or_default();
         let text = first.replace(&script.module, "MODULE");
         // Ports differ.
-        let text = match text.split_once("127.0.0.1:") {
+        let text = match text.rsplit_once("127.0.0.1:") {
             Some((before, after)) => format!(
                 "{before}127.0.0.1:PORT{}",
                 after.trim_start_matches(|c: char| c.is_ascii_digit())
