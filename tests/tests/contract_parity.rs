@@ -102,12 +102,12 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
         ensure!(core.lines().any(came), "no message {kind} came:\n{core}");
     }
     for reason in [
-        "Normal",
-        "Shutdown",
-        "Killed",
-        "Kill",
-        "Noproc",
-        "Noconnection",
+        "ExitReason::Normal",
+        "ExitReason::Shutdown",
+        "ExitReason::Killed",
+        "ExitReason::Kill",
+        "ExitReason::Noproc",
+        "ExitReason::Noconnection",
         "already-started p",
         "trap \"wasm trap",
         "limit \"memory",
