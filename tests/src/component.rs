@@ -11,6 +11,14 @@ pub fn with_custom_section(component: &[u8], content: &[u8]) -> Vec<u8> {
     [component, &[0], &leb128(body.len()), &body].concat()
 }
 
+/// The same component with a core module at its end that nobody uses, and which has a memory of
+/// its own. The node then leaves it to wasmtime's component layer.
+pub fn with_second_memory(component: &[u8]) -> Vec<u8> {
+    // A core module with one section, of memories: one, of no pages.
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\x00\x00";
+    [component, &[1], &leb128(MODULE.len()), MODULE].concat()
+}
+
 fn leb128(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {

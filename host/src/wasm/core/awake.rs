@@ -89,4 +89,9 @@ impl Awake {
         }
         Visit(guest)
     }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.order.lock().len()
+    }
 }

@@ -81,6 +81,12 @@ impl Image {
 }
 
 impl Changes {
+    /// How many blocks are different.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.places.len()
+    }
+
     /// Makes them in a memory that is equal to the image, and large enough.
     pub(super) fn apply(&self, memory: &mut [u8]) {
         for (place, block) in self.places.iter().zip(self.bytes.chunks(BLOCK_BYTES)) {

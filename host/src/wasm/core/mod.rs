@@ -8,11 +8,15 @@
 //! or processes beyond the data of a store.
 
 mod abi;
+#[cfg(test)]
+mod abi_tests;
 mod awake;
 mod image;
 mod instance;
 mod linker;
 mod shape;
+#[cfg(test)]
+mod test_modules;
 #[cfg(test)]
 mod tests;
 
