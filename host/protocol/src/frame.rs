@@ -47,7 +47,7 @@ const RUN_BYTES: usize = 64 * 1024;
 const BATCH_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The reader's buffer shrinks back to this after a large burst, in bytes.
-const READ_BUFFER_BYTES: usize = 128 * 1024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The length of the whole message, at the head of its first fragment, in bytes.
 const TOTAL_BYTES: usize = 4;

@@ -7,7 +7,6 @@
 //!
 //! Deliberately does not decide which links should be: the kernel's machines do.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -22,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, sleep_until, timeout};
-use wasm_node_protocol::codec::{CodecError, NodeReply, NodeRequest, WireMessage, decode};
+use wasm_node_protocol::codec::{CodecError, NodeRequest, WireMessage, decode};
 use wasm_node_protocol::handshake::{HANDSHAKE_TIMEOUT_MS, HandshakeError, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
 use wasm_node_protocol::session::{Session, SessionInput, SessionOutput};
@@ -36,6 +35,7 @@ use super::kernel::Kernel;
 use super::lookout::Watch;
 use super::outbox::{Outbox, Pushed};
 use super::records::{Receiver, Written};
+use super::requests::{MAX_PENDING_REQUESTS, OnReply, Requests};
 use super::transport::{Channel, TransportError};
 use super::wire::{TookIn, Who, Wire};
 
@@ -49,9 +49,6 @@ const MIN_REST_MS: u64 = 1;
 
 /// The longest rest of a reader, in milliseconds: bounded, as other actors wait as well.
 const MAX_REST_MS: u64 = 64;
-
-/// The most requests to one peer that may wait for their replies; further ones fail at once.
-const MAX_PENDING_REQUESTS: usize = 65_536;
 
 /// The most requests of one peer that may wait for our answers; a peer that sends more breaks
 /// its own limit, and its link is closed.
@@ -72,7 +69,7 @@ pub(super) struct Link {
     session: Mutex<Session>,
     /// Held by whoever delivers; closed before the node is called down.
     gate: Mutex<Gate>,
-    requests: Mutex<Requests>,
+    requests: Requests,
     unanswered: AtomicUsize,
 }
 
@@ -80,21 +77,6 @@ pub(super) struct Link {
 enum Gate {
     Open,
     Closed,
-}
-
-type OnReply = Box<dyn FnOnce(Result<NodeReply, RequestError>) + Send>;
-
-struct Pending {
-    on_reply: OnReply,
-    /// When nobody waits for it any more, if the asker does not see to that.
-    until: Option<Millis>,
-}
-
-#[derive(Default)]
-struct Requests {
-    next: u64,
-    pending: HashMap<u64, Pending>,
-    closed: bool,
 }
 
 /// Why a link ended or never came to be.
@@ -192,7 +174,7 @@ impl Link {
             started,
             session: Mutex::new(session),
             gate: Mutex::new(Gate::Open),
-            requests: Mutex::default(),
+            requests: Requests::default(),
             unanswered: AtomicUsize::new(0),
         })
     }
@@ -257,47 +239,16 @@ impl Link {
         on_reply: OnReply,
     ) {
         let until = timeout.map(|timeout| self.now() + timeout.as_millis() as u64);
-        let mut requests = self.requests.lock();
-        let error = if requests.closed {
-            Some(RequestError::NoConnection)
-        } else if requests.pending.len() >= MAX_PENDING_REQUESTS {
-            Some(RequestError::TooMany(MAX_PENDING_REQUESTS))
-        } else {
-            None
+        let Some(id) = self.requests.add(until, on_reply) else {
+            return;
         };
-        if let Some(error) = error {
-            drop(requests);
-            return on_reply(Err(error));
-        }
-        let id = requests.next;
-        requests.next += 1;
-        requests.pending.insert(id, Pending { on_reply, until });
-        drop(requests);
         let error = match self.push(&WireMessage::Request { id, request }) {
             Pushed::Ok | Pushed::Plenty | Pushed::Congested => return,
             Pushed::Closed => RequestError::NoConnection,
             Pushed::TooLarge => RequestError::TooLarge,
         };
         // Unless the link's end was quicker.
-        self.answered(id, Err(error));
-    }
-
-    fn expire_requests(&self) {
-        let now = self.now();
-        let mut requests = self.requests.lock();
-        let over = |(id, pending): (&u64, &Pending)| {
-            let over = pending.until.is_some_and(|until| until <= now);
-            over.then_some(*id)
-        };
-        let over: Vec<u64> = requests.pending.iter().filter_map(over).collect();
-        let over: Vec<_> = over
-            .iter()
-            .filter_map(|id| requests.pending.remove(id))
-            .collect();
-        drop(requests);
-        for pending in over {
-            (pending.on_reply)(Err(RequestError::Timeout));
-        }
+        self.requests.answered(id, Err(error));
     }
 
     /// Nothing is delivered from this link any more once this has returned.
@@ -308,14 +259,7 @@ impl Link {
     /// The link is over: nobody waits for its replies any more.
     pub fn end(&self) {
         self.close();
-        let pending = {
-            let mut requests = self.requests.lock();
-            requests.closed = true;
-            std::mem::take(&mut requests.pending)
-        };
-        for pending in pending.into_values() {
-            (pending.on_reply)(Err(RequestError::NoConnection));
-        }
+        self.requests.close();
     }
 
     /// Takes no more messages; what waits is still to be sent.
@@ -327,14 +271,6 @@ impl Link {
     /// An answer was sent or will never be.
     pub fn release_answer(&self) {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn answered(&self, id: u64, result: Result<NodeReply, RequestError>) {
-        // Bound first: the lock must not be held in the callback.
-        let pending = self.requests.lock().pending.remove(&id);
-        if let Some(pending) = pending {
-            (pending.on_reply)(result);
-        }
     }
 
     /// Delivers all whole messages; whether a mailbox was overfull.
@@ -369,7 +305,7 @@ impl Link {
                         .host
                         .request(&self.peer, request, Answer::new(self.clone(), id));
                 }
-                WireMessage::Reply { id, reply } => self.answered(id, Ok(reply)),
+                WireMessage::Reply { id, reply } => self.requests.answered(id, Ok(reply)),
                 message @ (WireMessage::Membership(_)
                 | WireMessage::Global(_)
                 | WireMessage::Groups(_)) => {
@@ -539,7 +475,7 @@ async fn attend(
 ) -> LinkError {
     let patience = Duration::from_millis(CLOSE_MS);
     loop {
-        link.expire_requests();
+        link.requests.expire(kernel.now());
         let look = kernel.now() + EXPIRE_EVERY_MS;
         let deadline = link.session.lock().next_deadline().unwrap_or(look);
         let tick = sleep_until(kernel.instant(deadline.min(look)));

@@ -18,6 +18,7 @@ mod link;
 mod lookout;
 mod outbox;
 mod records;
+mod requests;
 mod tables;
 #[cfg(test)]
 mod tests;

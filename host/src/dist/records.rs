@@ -33,7 +33,7 @@ const LENGTH_BYTES: usize = 2;
 const REKEY_EVERY_RECORDS: u64 = 1 << 20;
 
 /// How much one read asks for, in bytes.
-const READ_BYTES: usize = 128 * 1024;
+const READ_BYTES: usize = 256 * 1024;
 
 /// How much is read behind the fragment of a large message, which has its own memory, in
 /// bytes: what comes next is mostly the header of the next.
@@ -41,7 +41,7 @@ const READ_BEHIND_BYTES: usize = 4 * 1024;
 
 /// How much goes to the socket at a time, in bytes: what a control message may have to wait
 /// for, besides what the system has buffered.
-const WRITE_BATCH_BYTES: usize = 128 * 1024;
+const WRITE_BATCH_BYTES: usize = 256 * 1024;
 
 /// The most pieces of memory that one write takes: what the system guarantees (`IOV_MAX`) is
 /// more.
@@ -98,7 +98,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Reads what is there, some 100 KiB at most; take all of [`Receiver::next_message`] before
+    /// Reads what is there, some 260 KiB at most; take all of [`Receiver::next_message`] before
     /// the next call.
     pub fn read(&mut self, socket: &TcpStream) -> Result<Got, TransportError> {
         let got = match &mut self.opener {

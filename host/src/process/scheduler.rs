@@ -481,7 +481,7 @@ fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
         }
         tick();
         seen.resize(scheduler.lanes.len(), Seen::default());
-        let mut long = false;
+        let mut long = scheduler.detached.load(Ordering::Relaxed) > 0;
         for (at, lane) in scheduler.lanes.iter().enumerate() {
             if lane.driver.load(Ordering::Acquire) == NO_DRIVER {
                 start_driver(&runtime, at);

@@ -19,6 +19,7 @@ use super::epmd::tests::free_port;
 use super::*;
 
 mod cluster;
+mod lookout;
 mod names;
 mod traffic;
 
