@@ -20,7 +20,6 @@ pub(super) struct Spin(AtomicBool);
 
 // SAFETY: whoever changes it from false to true has it, alone, until it is false again.
 unsafe impl RawMutex for Spin {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the trait's way")]
     const INIT: Self = Self(AtomicBool::new(false));
     type GuardMarker = GuardNoSend;
 
