@@ -56,7 +56,9 @@ impl Herd {
         if let Some((from, 0)) = self.asked {
             self.asked = None;
             let answers = std::mem::take(&mut self.answers);
-            let lines = answers.iter().map(|(answer, count)| format!("{count} {answer}"));
+            let lines = answers
+                .iter()
+                .map(|(answer, count)| format!("{count} {answer}"));
             let _ = mailbox::reply(from, lines.collect::<Vec<_>>().join("\n").as_bytes());
         }
     }

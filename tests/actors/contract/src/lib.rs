@@ -81,7 +81,9 @@ impl Actor for Role {
     fn save(&mut self) -> Result<Vec<u8>, SaveError> {
         match self {
             Self::Member(member) => member.save(),
-            _ => Err(SaveError::Refused("nobody moves in the middle of a test".into())),
+            _ => Err(SaveError::Refused(
+                "nobody moves in the middle of a test".into(),
+            )),
         }
     }
 }

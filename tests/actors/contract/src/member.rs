@@ -3,12 +3,9 @@
 
 use std::collections::VecDeque;
 
-use wasm_node_sdk::bindings::wasm_node::actor::{
-    code, global, mailbox, process, registry, timer,
-};
-use wasm_node_sdk::{
-    Destination, ExitReason, Message, Outcome, Pid, ReplyTo, SaveError,
-};
+use memory::{grow, heap};
+use wasm_node_sdk::bindings::wasm_node::actor::{code, global, mailbox, process, registry, timer};
+use wasm_node_sdk::{Destination, ExitReason, Message, Outcome, Pid, ReplyTo, SaveError};
 
 /// What a dirty actor leaves everywhere.
 const DIRT: u64 = 0xd1d1_5eed_d1d1_5eed;
@@ -91,7 +88,9 @@ impl Member {
                     let pid = pid.try_into().map_or(Pid::NONE, Pid::from_bytes);
                     self.command(&text, Asker::Info(pid));
                 }
-                _ => self.events.push(String::from_utf8_lossy(&body).into_owned()),
+                _ => self
+                    .events
+                    .push(String::from_utf8_lossy(&body).into_owned()),
             },
             Message::Cast(body) => self.events.push(format!("cast:{}", body.len())),
             Message::Timer(_) => self.happened("timer"),
@@ -103,7 +102,8 @@ impl Member {
                 self.events.push(format!("response:{text}"));
             }
             Message::Response((_, Err(error))) => {
-                self.events.push(format!("no-response:{}", error.describe()));
+                self.events
+                    .push(format!("no-response:{}", error.describe()));
             }
             Message::Registered((_, result)) => {
                 self.events.push(format!("registered:{}", result.is_ok()));
@@ -152,9 +152,10 @@ impl Member {
                 "grown".into()
             }
             "check" => {
-                let whole = self.blobs.iter().all(|blob| {
-                    (0..).zip(blob).all(|(at, &byte)| byte == self.pattern(at))
-                });
+                let whole = self
+                    .blobs
+                    .iter()
+                    .all(|blob| (0..).zip(blob).all(|(at, &byte)| byte == self.pattern(at)));
                 match whole {
                     true => format!("{} whole", self.blobs.len()),
                     false => "broken".into(),
@@ -214,8 +215,7 @@ impl Member {
             "recurse" => format!("{}", recurse(u64::from(number()))),
             "exhaust" => {
                 // No allocator's failure is in between: the memory refuses.
-                let pages = core::arch::wasm32::memory_grow(0, 1 << 15);
-                format!("{}", pages == usize::MAX)
+                format!("{}", !grow(1 << 15))
             }
             _ => format!("no such command: {text}"),
         };
@@ -306,16 +306,37 @@ fn recurse(depth: u64) -> u64 {
     }
 }
 
-unsafe extern "C" {
-    /// Where the linker says that nothing of the module's own lies from here on.
-    static __heap_base: u8;
+/// Its memory, where it has one of wasm's.
+#[cfg(target_arch = "wasm32")]
+mod memory {
+    unsafe extern "C" {
+        /// Where the linker says that nothing of the module's own lies from here on.
+        static __heap_base: u8;
+    }
+
+    /// Whether the memory has so many pages more.
+    pub(super) fn grow(pages: usize) -> bool {
+        core::arch::wasm32::memory_grow(0, pages) != usize::MAX
+    }
+
+    /// The whole of the memory beyond the module's data, in words.
+    pub(super) fn heap() -> impl Iterator<Item = *mut u64> {
+        let from = (&raw const __heap_base as usize).next_multiple_of(8);
+        let to = core::arch::wasm32::memory_size(0) * (64 << 10);
+        (from..to).step_by(8).map(|at| at as *mut u64)
+    }
 }
 
-/// The whole of the memory beyond the module's data, in words.
-fn heap() -> impl Iterator<Item = *mut u64> {
-    let from = (&raw const __heap_base as usize).next_multiple_of(8);
-    let to = core::arch::wasm32::memory_size(0) * (64 << 10);
-    (from..to).step_by(8).map(|at| at as *mut u64)
+/// For lints and the like, which compile for the machine they run on.
+#[cfg(not(target_arch = "wasm32"))]
+mod memory {
+    pub(super) fn grow(_: usize) -> bool {
+        false
+    }
+
+    pub(super) fn heap() -> impl Iterator<Item = *mut u64> {
+        std::iter::empty()
+    }
 }
 
 /// Writes over all of the heap; nothing may be allocated or freed after that.

@@ -83,8 +83,12 @@ impl Script {
                 let sent = mailbox::send_to(&to, body);
                 let cast = mailbox::cast(&to, body);
                 let reached = usize::from(matches!(to, Destination::Pid(pid) if pid == me));
-                self.expect(&format!("send-to {to:?}", to = kind(&to)), (sent, cast), 2 * reached)
-                    .await;
+                self.expect(
+                    &format!("send-to {to:?}", to = kind(&to)),
+                    (sent, cast),
+                    2 * reached,
+                )
+                .await;
             }
         }
         let large = vec![0; (64 << 20) + 1];
@@ -151,7 +155,10 @@ impl Script {
         for how in REASONS {
             let (child, _) = self.member("member 0", SpawnFlags::empty()).await;
             let held = mailbox::request(&Destination::Pid(child), b"hold", None);
-            let _ = mailbox::send(child, &[&[0; 16], format!("stop {how}").as_bytes()].concat());
+            let _ = mailbox::send(
+                child,
+                &[&[0; 16], format!("stop {how}").as_bytes()].concat(),
+            );
             self.expect(&format!("ended by {how}"), held, 1).await;
         }
         process::exit(child, &ExitReason::Kill);
@@ -252,7 +259,9 @@ impl Script {
         self.say("current", current.len());
         let modules = code::modules();
         let own = modules.iter().filter(|module| module.name == self.module);
-        let own: Vec<_> = own.map(|module| (module.digest == current, module.actors > 0)).collect();
+        let own: Vec<_> = own
+            .map(|module| (module.digest == current, module.actors > 0))
+            .collect();
         self.say("modules", own);
         for text in ["", "contract prints \u{1f980}", &"long ".repeat(20_000)] {
             io::print(text);
@@ -320,7 +329,8 @@ impl Script {
             let gone = process::monitor(&Destination::Name("contract-child".into()));
             let more = flags & (SpawnFlags::LINK | SpawnFlags::MONITOR);
             process::exit(pid, &ExitReason::Kill);
-            self.expect("ended", gone, 1 + more.bits().count_ones() as usize).await;
+            self.expect("ended", gone, 1 + more.bits().count_ones() as usize)
+                .await;
         }
         let flags = SpawnFlags::MONITOR | SpawnFlags::AWAIT_INIT;
         let with = options(flags, None, Some("contract-global"));
@@ -481,7 +491,11 @@ impl Script {
 
         // The peer's actor claims a name when it is alone, and so does this one.
         let both = format!("both-{}", self.module);
-        let tag = mailbox::request(&Destination::Pid(child), format!("in 1000 global {both}").as_bytes(), None);
+        let tag = mailbox::request(
+            &Destination::Pid(child),
+            format!("in 1000 global {both}").as_bytes(),
+            None,
+        );
         self.expect("later", tag, 1).await;
         let held = mailbox::request(&Destination::Pid(child), b"hold", None);
         self.say("disconnect", node::disconnect(&peer));
