@@ -48,7 +48,7 @@ fn transcript(site: &Site, node: &Node, module: &str) -> Result<String> {
 
 #[test]
 fn both_ways_show_an_actor_the_same() -> Result<()> {
-    // Nodes of its own for each: a name that was in conflict once is not told of a second time.
+    // Nodes of its own for each, so that neither finds what the other left.
     let run = |module: &str, layered: bool| -> Result<String> {
         let site = Site::new()?;
         let _peer = site.start("a1", &[])?;
