@@ -140,7 +140,6 @@ fn counted() -> Result<Vec<Counted>> {
         })
     };
     Ok(vec![
-        local("send", "local_send", MESSAGES)?,
         local("call", "local_call", MESSAGES)?,
         local("spawn", "spawn", SPAWNS)?,
         wire("encode")?,
