@@ -7,9 +7,11 @@ use super::rig::{BenchError, Rig};
 use super::say;
 use crate::node::NodeConfig;
 
-const MESSAGES: u64 = 300_000;
+/// How many calls, and how many messages one way, make a round unless told otherwise.
+pub const MESSAGES: u64 = 300_000;
 const MESSAGE_BYTES: u64 = 16;
-const SPAWNS: u64 = MESSAGES / 3;
+/// A life costs more than a message.
+const MESSAGES_PER_SPAWN: u64 = 3;
 const RING_ACTORS: u64 = 1_000;
 const RING_ROUNDS: u64 = 100;
 const FIBONACCI_OF: u64 = 30;
@@ -33,18 +35,19 @@ pub enum LocalFigure {
     IdleActor,
 }
 
-/// Measures these figures, in this order, so many times over. `module` is the component of
-/// `actors/bench`.
+/// Measures these figures, in this order, so many times over, with so many messages each and a
+/// third as many spawns. `module` is the component of `actors/bench`.
 pub async fn local(
     config: NodeConfig,
     module: Bytes,
     figures: &[LocalFigure],
     rounds: u32,
+    messages: u64,
 ) -> Result<(), BenchError> {
     let mut rig = Rig::start(config, module).await?;
     for _ in 0..rounds {
         for figure in figures {
-            rig.local_figure(*figure).await?;
+            rig.local_figure(*figure, messages).await?;
         }
     }
     if figures.contains(&LocalFigure::IdleActor) {
@@ -55,22 +58,23 @@ pub async fn local(
 }
 
 impl Rig {
-    async fn local_figure(&mut self, figure: LocalFigure) -> Result<(), BenchError> {
+    async fn local_figure(&mut self, figure: LocalFigure, messages: u64) -> Result<(), BenchError> {
         match figure {
             LocalFigure::LocalCall => {
-                let ns = self.driver.ask(&format!("pingpong {MESSAGES}")).await?;
-                say("local_call", ns / MESSAGES as f64, "ns/roundtrip");
+                let ns = self.driver.ask(&format!("pingpong {messages}")).await?;
+                say("local_call", ns / messages as f64, "ns/roundtrip");
             }
             LocalFigure::LocalSend => {
                 let ns = self
                     .driver
-                    .ask(&format!("flood {MESSAGES} {MESSAGE_BYTES}"))
+                    .ask(&format!("flood {messages} {MESSAGE_BYTES}"))
                     .await?;
-                say("local_send", ns / MESSAGES as f64, "ns/message");
+                say("local_send", ns / messages as f64, "ns/message");
             }
             LocalFigure::Spawn => {
-                let ns = self.driver.ask(&format!("spawn {SPAWNS}")).await?;
-                say("spawn", ns / SPAWNS as f64, "ns/actor");
+                let spawns = (messages / MESSAGES_PER_SPAWN).max(1);
+                let ns = self.driver.ask(&format!("spawn {spawns}")).await?;
+                say("spawn", ns / spawns as f64, "ns/actor");
             }
             LocalFigure::Ring => {
                 let ns = self

@@ -15,7 +15,7 @@ mod scale;
 mod start;
 
 pub use isolation::{IsolationOptions, Rogues, isolation};
-pub use local::{LocalFigure, local};
+pub use local::{LocalFigure, MESSAGES as LOCAL_MESSAGES, local};
 pub use remote::{RemoteFigure, remote};
 pub use rig::BenchError;
 pub use scale::{ScaleOptions, scale, scale_idle};

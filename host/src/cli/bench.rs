@@ -14,7 +14,8 @@ use super::error::CliError;
 use super::options::{Trust, epmd_mode, node_name};
 use super::{client, log};
 use crate::bench::{
-    self, IsolationOptions, LocalFigure, ROUNDS, RemoteFigure, Rogues, ScaleOptions, StartOptions,
+    self, IsolationOptions, LOCAL_MESSAGES, LocalFigure, ROUNDS, RemoteFigure, Rogues,
+    ScaleOptions, StartOptions,
 };
 use crate::build::BuildOptions;
 use crate::dist::DistConfig;
@@ -34,6 +35,10 @@ enum What {
         /// Only these figures
         #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
         only: Vec<LocalFigure>,
+        /// How many calls or messages make a round; a third as many spawns
+        #[arg(long, value_name = "N", default_value_t = LOCAL_MESSAGES,
+              value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        messages: u64,
         #[command(flatten)]
         how: How,
     },
@@ -132,11 +137,15 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
     let folder =
         tempfile::tempdir().map_err(|error| CliError::System("make a temporary folder", error))?;
     match args.what {
-        What::Local { only, how } => {
+        What::Local {
+            only,
+            messages,
+            how,
+        } => {
             let module = how.component()?;
             let config = alone(&folder, &how, &secret())?;
             let figures = all_unless(only);
-            measure(bench::local(config, module, &figures, how.rounds))
+            measure(bench::local(config, module, &figures, how.rounds, messages))
         }
         What::Remote {
             peer,
