@@ -44,7 +44,7 @@ const HEAD: &str = "\
 #   with its share of making the ring, some 5 %. call, spawn: of `bench local`'s local_call, spawn.
 #   All three are with what the actors do in wasm.
 # encode, decode: a message on a link, from signal to frame and back, without encryption.
-# Runs of the same program, on a busy machine, differed by less than 0.2 %; the rest of the tolerance
+# Runs of the same program, on a busy machine, differed by less than 0.4 %; the rest of the tolerance
 # is for what is not ours: libc's copying, the layout of code, the state of hash tables.
 # Only for the profile, the target and, within the tolerance, the compiler below.
 ";
