@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use wasm_encoder::{BlockType, Function, Instruction, ValType};
+use wasm_encoder::{BlockType, Function, Instruction};
 use wasmparser::{BinaryReader, BinaryReaderError, Operator, Parser, Payload, TypeRef};
 
 /// What is filled or copied at once: some 30 us.
@@ -328,7 +328,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use wasm_encoder::{
         CodeSection, ExportKind, ExportSection, FunctionSection, MemorySection, MemoryType, Module,
-        ModuleSection, TypeSection,
+        ModuleSection, TypeSection, ValType,
     };
     use wasmtime::{Engine, Instance, Store, TypedFunc};
 
@@ -387,7 +387,7 @@ mod tests {
             let instance = Instance::new(&mut store, &module, &[]).unwrap();
             let mut rig = Self { store, instance };
             let bytes = rig.memory().iter_mut().enumerate();
-            bytes.for_each(|(at, byte)| *byte = (at * 31 >> 3) as u8);
+            bytes.for_each(|(at, byte)| *byte = ((at * 31) >> 3) as u8);
             rig
         }
 
