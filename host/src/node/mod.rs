@@ -28,7 +28,7 @@ use crate::dist::{ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
 use crate::process::{Process, Program, Runtime};
 use crate::store::{Store, StoreError};
-use crate::wasm::Engine;
+use crate::wasm::{Engine, Home};
 use modules::{Loaded, ModuleError, Modules};
 use output::Output;
 
@@ -230,6 +230,16 @@ impl Inner {
     fn this(&self) -> Arc<Self> {
         // `self` is reached through an `Arc` only, so it is alive.
         self.this.upgrade().expect("an Inner lives in its Arc")
+    }
+
+    /// What a component's instance finds around it.
+    fn home(&self, process: Arc<Process>) -> Home {
+        Home {
+            process,
+            runtime: self.runtime.clone(),
+            services: self.this(),
+            keyvalue: self.store.clone(),
+        }
     }
 
     fn dist(&self) -> &Dist {

@@ -59,14 +59,7 @@ impl Inner {
         })?;
         before(process.pid);
         let pid = process.pid;
-        let program = WasmProgram::new(
-            process.clone(),
-            self.runtime.clone(),
-            self.this(),
-            self.store.clone(),
-            slot,
-            args,
-        );
+        let program = WasmProgram::new(self.home(process.clone()), slot, args);
         match global {
             None => self.runtime.begin(&process, Box::new(program)),
             Some(name) => {

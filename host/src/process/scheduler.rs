@@ -22,7 +22,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::handle::Process;
-use super::runtime::{Network, Runtime};
+use super::network::Network;
+use super::runtime::Runtime;
 use detached::Detached;
 
 /// How often the watchdog looks, and how long one engine epoch is.
