@@ -211,7 +211,8 @@ pub enum Info {
     },
     /// A node came up; only after [`monitor_nodes`](crate::node::monitor_nodes).
     NodeUp(NodeEvent),
-    /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes).
+    /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes), and once for
+    /// each [`monitor_node`](crate::node::monitor_node).
     NodeDown(NodeEvent),
     /// The answer to [`begin_start`](crate::process::begin_start), or to a spawn whose future was
     /// dropped.

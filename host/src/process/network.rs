@@ -20,8 +20,13 @@ pub enum Sent {
 /// The other nodes, as the processes of this one see them. All calls come from any thread
 /// and none blocks, except `wait_for_room`.
 pub trait Network: Send + Sync {
-    /// Sends in order, for each pair of sender and node.
+    /// Sends a signal. From whom is what the signal itself says; if it says nothing, it is
+    /// ordered with no other.
     fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent;
+    /// As `send`, in order with what the same process sent before.
+    fn send_from(&self, _sender: Pid, node: Incarnation, to: Target, signal: Signal) -> Sent {
+        self.send(node, to, signal)
+    }
     /// Blocks the thread until there is room in the queue to that node, or the time is over.
     fn wait_for_room(&self, node: Incarnation, timeout: Duration);
     /// The run of that node that is connected.

@@ -259,10 +259,21 @@ impl Runtime {
         }
     }
 
+    /// As [`Self::signal`], in order with what `sender` sent before.
+    pub(super) fn signal_of(self: &Arc<Self>, sender: Pid, to: Pid, signal: Signal) -> Sent {
+        match to.node == self.node {
+            true => self.signal(to, signal),
+            false => {
+                let target = Target::Pid(to);
+                self.network().send_from(sender, to.node, target, signal)
+            }
+        }
+    }
+
     /// As [`Self::signal`], by a process in its turn, or of the host's own.
     fn signal_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) -> Sent {
         if to.node != self.node {
-            return self.signal(to, signal);
+            return self.signal_of(sender.pid, to, signal);
         }
         let mut signal = Some(signal);
         let pushed = sender.with_actor(|actor| {
@@ -415,9 +426,9 @@ impl Runtime {
         match target {
             Target::Pid(pid) => self.send_from(sender, pid, signal),
             name => {
-                if self.network().send(node, name, signal) == Sent::Congested {
-                    self.scheduler
-                        .while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
+                let sent = self.network().send_from(sender.pid, node, name, signal);
+                if sent == Sent::Congested {
+                    self.suspend_for(node);
                 }
             }
         }
@@ -426,13 +437,18 @@ impl Runtime {
     /// Blocks this thread (and no lane) until `to` has room again, for a bounded time.
     fn suspend(self: &Arc<Self>, to: Pid) {
         if to.node != self.node {
-            self.scheduler
-                .while_blocked(self, || self.network().wait_for_room(to.node, SUSPEND_MAX));
+            self.suspend_for(to.node);
         } else if let Some(process) = self.table.get(to.serial) {
             let until = Instant::now() + SUSPEND_MAX;
             self.scheduler
                 .while_blocked(self, || process.wait_for_room(until));
         }
+    }
+
+    /// As `suspend`, until the queue to another node has room.
+    fn suspend_for(self: &Arc<Self>, node: Incarnation) {
+        self.scheduler
+            .while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
     }
 
     /// Sends a request; exactly one response message follows, unless it is forgotten.
@@ -475,6 +491,9 @@ impl Runtime {
                         refuse(CallError::NoConnection);
                     }
                     (Sent::Congested, Target::Pid(pid)) if pid != asker.pid => self.suspend(pid),
+                    (Sent::Congested, Target::Name(_)) if node != self.node => {
+                        self.suspend_for(node);
+                    }
                     _ => {}
                 }
             }
@@ -500,7 +519,7 @@ impl Runtime {
         } else {
             // From now on this process has to hear when that node goes down.
             from.remote.store(true, Ordering::Release);
-            self.network().send(node, target, signal)
+            self.network().send_from(from.pid, node, target, signal)
         }
     }
 
@@ -564,11 +583,14 @@ impl Runtime {
             ),
             Err(_) => (self.node, Target::Pid(nobody), Some(ExitReason::NoProc)),
         };
-        let pid = match target {
-            Target::Pid(pid) => Some(pid),
+        let pid = match &target {
+            Target::Pid(pid) => Some(*pid),
             Target::Name(_) => None,
         };
-        process.with_actor(|actor| actor.add_monitor(tag, node, pid));
+        process.with_actor(|actor| match &target {
+            Target::Pid(pid) => actor.add_monitor(tag, node, Some(*pid)),
+            Target::Name(name) => actor.add_monitor_by_name(tag, node, name),
+        });
         let gone = gone.or_else(|| {
             let signal = Signal::Monitor {
                 from: process.pid,
@@ -592,9 +614,25 @@ impl Runtime {
 
     /// Erlang's `demonitor/2` with `flush`.
     pub fn demonitor(self: &Arc<Self>, process: &Process, tag: Ref) {
-        let watched = process.with_actor(|actor| actor.remove_monitor(tag));
+        let (named, watched) = process.with_actor(|actor| {
+            (
+                actor.monitored_by_name(Some(tag)),
+                actor.remove_monitor(tag),
+            )
+        });
         if let Some((_, Some(pid))) = watched {
-            self.signal(pid, Signal::Demonitor { tag });
+            self.signal_of(process.pid, pid, Signal::Demonitor { tag });
+        }
+        self.demonitor_by_name(process.pid, named);
+    }
+
+    /// Tells whoever has these names now. As in Erlang, a holder that has lost its name since
+    /// keeps the monitor, and its `Down` finds nobody who waits for it.
+    pub(super) fn demonitor_by_name(&self, watcher: Pid, monitors: Vec<(Incarnation, String, Ref)>) {
+        for (node, name, tag) in monitors {
+            let signal = Signal::Demonitor { tag };
+            self.network()
+                .send_from(watcher, node, Target::Name(name), signal);
         }
     }
 

@@ -114,13 +114,15 @@ impl Runtime {
     pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
         self.table.remove(process.pid.serial);
         let left = process.close();
-        let (signals, starter, in_cluster_tables) = process.with_actor(|actor| {
+        let (signals, by_name, starter, in_cluster_tables) = process.with_actor(|actor| {
             // What came too late to be taken in is answered in order: links and monitors
             // among it get the true reason.
             let mut left = Some(left);
             actor.accept(|queue| *queue = left.take().unwrap_or_default());
+            let by_name = actor.monitored_by_name(None);
             (
                 actor.farewell(reason),
+                by_name,
                 actor.starter.take(),
                 actor.in_cluster_tables,
             )
@@ -137,8 +139,9 @@ impl Runtime {
             self.signal(parent, Signal::Spawned { tag, result });
         }
         for (to, signal) in signals {
-            self.signal(to, signal);
+            self.signal_of(process.pid, to, signal);
         }
+        self.demonitor_by_name(process.pid, by_name);
         // Ends that somebody asked for are no news; the others are what a crash report is.
         let (actor, module) = (process.pid.display(0), process.label());
         match reason {
