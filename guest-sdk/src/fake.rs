@@ -183,6 +183,39 @@ pub(crate) mod global {
     }
 }
 
+pub(crate) mod groups {
+    use super::*;
+    use crate::bindings::wasm_node::actor::groups::GroupError;
+
+    pub(crate) fn join(_: &str, _: &str, _: &[Pid]) -> Result<(), GroupError> {
+        Ok(())
+    }
+    pub(crate) fn leave(_: &str, _: &str, _: &[Pid]) -> bool {
+        true
+    }
+    pub(crate) fn members(_: &str, _: &str) -> Vec<Pid> {
+        Vec::new()
+    }
+    pub(crate) fn local_members(_: &str, _: &str) -> Vec<Pid> {
+        Vec::new()
+    }
+    pub(crate) fn which_groups(_: &str) -> Vec<String> {
+        Vec::new()
+    }
+    pub(crate) fn which_local_groups(_: &str) -> Vec<String> {
+        Vec::new()
+    }
+    pub(crate) fn monitor(_: &str, _: &str) -> Result<(Ref, Vec<Pid>), GroupError> {
+        Ok((new_ref(), Vec::new()))
+    }
+    pub(crate) fn monitor_scope(_: &str) -> Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError> {
+        Ok((new_ref(), Vec::new()))
+    }
+    pub(crate) fn demonitor(_: Ref) -> bool {
+        true
+    }
+}
+
 pub(crate) mod io {
     use super::*;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::{self, GroupChange, GroupMonitor};
 use crate::snapshot::{self, Snapshot};
 use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
@@ -213,6 +214,13 @@ pub enum Info {
     NodeUp(NodeEvent),
     /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes).
     NodeDown(NodeEvent),
+    /// A group that this actor monitors changed; see [`groups`](crate::groups).
+    Group {
+        /// The monitor.
+        monitor: GroupMonitor,
+        /// What happened.
+        change: GroupChange,
+    },
     /// The answer to [`begin_start`](crate::process::begin_start), or to a spawn whose future was
     /// dropped.
     Spawned(Ref, Result<Pid, SpawnError>),
@@ -469,6 +477,10 @@ fn info(message: Message) -> Option<Info> {
         Message::NameConflict((name, winner)) => Info::NameConflict { name, winner },
         Message::NodeUp(event) => Info::NodeUp(event),
         Message::NodeDown(event) => Info::NodeDown(event),
+        message @ (Message::GroupJoined(_) | Message::GroupLeft(_)) => {
+            let (monitor, change) = groups::change(message)?;
+            Info::Group { monitor, change }
+        }
         Message::Spawned((tag, result)) => Info::Spawned(tag, result),
         Message::Registered((tag, result)) => Info::Registered(tag, result),
         Message::Connected((tag, result)) => Info::Connected(tag, result),

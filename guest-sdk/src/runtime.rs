@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
+use crate::groups::group_of;
 use crate::sys::mailbox;
 use crate::{ExitReason, Message, Ref};
 
@@ -69,6 +70,12 @@ impl Answers {
     }
 }
 
+#[derive(Default)]
+struct Followed {
+    messages: VecDeque<Message>,
+    waker: Option<Waker>,
+}
+
 struct Task {
     /// None while it is polled, and in a free slot.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
@@ -84,6 +91,8 @@ struct Runtime {
     ready: RefCell<VecDeque<usize>>,
     answers: RefCell<Answers>,
     stash: RefCell<VecDeque<Message>>,
+    /// Where messages of monitors of groups go that somebody follows.
+    followed: RefCell<Vec<(Ref, Followed)>>,
     /// Tasks that found the mailbox empty.
     receivers: RefCell<Vec<Waker>>,
     exit: RefCell<Option<ExitReason>>,
@@ -98,6 +107,7 @@ thread_local! {
             ready: RefCell::new(VecDeque::new()),
             answers: RefCell::new(Answers(Vec::new())),
             stash: RefCell::new(VecDeque::new()),
+            followed: RefCell::new(Vec::new()),
             receivers: RefCell::new(Vec::new()),
             exit: RefCell::new(None),
         }
@@ -269,6 +279,73 @@ impl Drop for Answer {
     }
 }
 
+/// The messages of one monitor of groups, kept for whoever holds this. Dropped, what is left of
+/// them goes to the handler.
+#[derive(Debug)]
+pub(crate) struct Subscription(Ref);
+
+impl Subscription {
+    pub(crate) fn to(tag: Ref) -> Self {
+        RUNTIME.with(|rt| {
+            let mut stash = rt.stash.borrow_mut();
+            let (messages, others): (VecDeque<_>, _) =
+                stash.drain(..).partition(|m| group_of(m) == Some(tag));
+            *stash = others;
+            let followed = Followed {
+                messages,
+                waker: None,
+            };
+            rt.followed.borrow_mut().push((tag, followed));
+        });
+        Self(tag)
+    }
+
+    pub(crate) fn next(&mut self) -> impl Future<Output = Message> {
+        let tag = self.0;
+        std::future::poll_fn(move |cx| {
+            RUNTIME.with(|rt| {
+                let mut followed = rt.followed.borrow_mut();
+                let Some((_, followed)) = followed.iter_mut().find(|(of, _)| *of == tag) else {
+                    return Poll::Pending;
+                };
+                match followed.messages.pop_front() {
+                    Some(message) => Poll::Ready(message),
+                    None => {
+                        followed.waker = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                }
+            })
+        })
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        RUNTIME.with(|rt| {
+            let mut followed = rt.followed.borrow_mut();
+            let at = followed.iter().position(|(of, _)| *of == self.0);
+            if let Some((_, followed)) = at.map(|at| followed.swap_remove(at)) {
+                let waited = !followed.messages.is_empty();
+                rt.stash.borrow_mut().extend(followed.messages);
+                if waited {
+                    rt.wake_receivers();
+                }
+            }
+        });
+    }
+}
+
+/// Drops the waiting messages that pass.
+pub(crate) fn discard(unwanted: impl Fn(&Message) -> bool) {
+    RUNTIME.with(|rt| {
+        rt.stash.borrow_mut().retain(|message| !unwanted(message));
+        for (_, followed) in rt.followed.borrow_mut().iter_mut() {
+            followed.messages.retain(|message| !unwanted(message));
+        }
+    });
+}
+
 fn key_of(message: &Message) -> Option<(Ref, Kind)> {
     Some(match message {
         Message::Response((tag, _)) => (*tag, Kind::Response),
@@ -385,7 +462,7 @@ impl Runtime {
     /// Gives an answer to the future that waits for it; any other message comes back.
     fn route(&self, message: Message) -> Option<Message> {
         let Some(key) = key_of(&message) else {
-            return Some(message);
+            return self.follow(message);
         };
         let mut answers = self.answers.borrow_mut();
         let Some(slot) = answers.get_mut(&key) else {
@@ -399,6 +476,27 @@ impl Runtime {
             drop(answers);
             waker.wake();
         }
+        None
+    }
+
+    /// Gives a message of a monitor of groups to whoever follows it; any other comes back.
+    fn follow(&self, message: Message) -> Option<Message> {
+        let Some(tag) = group_of(&message) else {
+            return Some(message);
+        };
+        let mut all = self.followed.borrow_mut();
+        let Some((_, followed)) = all.iter_mut().find(|(of, _)| *of == tag) else {
+            return Some(message);
+        };
+        followed.messages.push_back(message);
+        if followed.messages.len() > MAX_STASHED_MESSAGES {
+            *self.exit.borrow_mut() = Some(ExitReason::Limit(format!(
+                "more than {MAX_STASHED_MESSAGES} changes of a group wait to be taken"
+            )));
+        }
+        let waker = followed.waker.take();
+        drop(all);
+        waker.iter().for_each(Waker::wake_by_ref);
         None
     }
 }
@@ -427,6 +525,7 @@ pub(crate) fn reset() {
         rt.ready.borrow_mut().clear();
         rt.answers.borrow_mut().0.clear();
         rt.stash.borrow_mut().clear();
+        rt.followed.borrow_mut().clear();
         rt.receivers.borrow_mut().clear();
         rt.exit.borrow_mut().take();
     });

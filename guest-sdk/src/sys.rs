@@ -1,7 +1,7 @@
 //! The imports that the runtime stands on: the host's, or in this crate's own tests a double.
 
 #[cfg(not(test))]
-pub(crate) use crate::bindings::wasm_node::actor::{global, io, mailbox, process, timer};
+pub(crate) use crate::bindings::wasm_node::actor::{global, groups, io, mailbox, process, timer};
 
 #[cfg(test)]
-pub(crate) use crate::fake::{global, io, mailbox, process, timer};
+pub(crate) use crate::fake::{global, groups, io, mailbox, process, timer};

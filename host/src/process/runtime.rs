@@ -700,9 +700,20 @@ impl Runtime {
         });
     }
 
-    /// Notes that a process holds global names or is in groups.
+    /// Notes that a process, whosoever, may hold global names or be in groups. Before it does;
+    /// and afterwards look whether it still lives.
     pub fn note_cluster_tables(&self, process: &Process) {
-        process.with_actor(|actor| actor.in_cluster_tables = true);
+        process.in_cluster_tables.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes a monitor of groups: its messages are taken from now on.
+    pub fn expect_groups(&self, process: &Process, tag: Ref) {
+        process.with_actor(|actor| actor.add_group_monitor(tag));
+    }
+
+    /// Forgets it, and its messages; whether there was one.
+    pub fn forget_groups(&self, process: &Process, tag: Ref) -> bool {
+        process.with_actor(|actor| actor.remove_group_monitor(tag))
     }
 
     /// Starts a timer whose message goes to the process itself, or, with a body, an `info`
@@ -872,22 +883,19 @@ impl Runtime {
     pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
         self.table.remove(process.pid.serial);
         let left = process.close();
-        let (signals, starter, in_cluster_tables) = process.with_actor(|actor| {
+        let (signals, starter) = process.with_actor(|actor| {
             // What came too late to be taken in is answered in order: links and monitors
             // among it get the true reason.
             let mut left = Some(left);
             actor.accept(|queue| *queue = left.take().unwrap_or_default());
-            (
-                actor.farewell(reason),
-                actor.starter.take(),
-                actor.in_cluster_tables,
-            )
+            (actor.farewell(reason), actor.starter.take())
         });
         let names = std::mem::take(&mut *process.names());
         for name in names {
             self.registry.release(&name, process.pid);
         }
-        if in_cluster_tables {
+        // After it was taken out of the table: whoever notes it too late finds it gone.
+        if process.in_cluster_tables.load(Ordering::SeqCst) {
             self.network().actor_gone(process.pid);
         }
         if let Some(Starter { parent, tag }) = starter {
@@ -904,7 +912,9 @@ impl Runtime {
             | ExitReason::Shutdown
             | ExitReason::Killed
             | ExitReason::Kill
-            | ExitReason::AlreadyStarted(_) => {
+            | ExitReason::AlreadyStarted(_)
+            // Data for whoever watches, such as the result of a function called remotely.
+            | ExitReason::Custom(_) => {
                 tracing::debug!(%actor, module, %reason, "actor ended");
             }
             reason => tracing::warn!(%actor, module, %reason, "actor ended"),
