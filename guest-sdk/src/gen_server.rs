@@ -18,7 +18,7 @@ use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
 use crate::{
     Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, Pid, Ref, RegisterError, ReplyTo,
-    SaveError, SpawnError, Start, codec, runtime,
+    SaveError, SpawnError, Start, codec, rpc, runtime,
 };
 
 /// A server. Its value is its state; `serde` makes it survive upgrades and hibernation.
@@ -214,7 +214,7 @@ pub enum Info {
     NodeUp(NodeEvent),
     /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes).
     NodeDown(NodeEvent),
-    /// A group that this actor monitors changed; see [`groups`](crate::groups).
+    /// A group that this actor monitors changed; see [`groups`].
     Group {
         /// The monitor.
         monitor: GroupMonitor,
@@ -299,6 +299,9 @@ pub struct GenServerActor<S: GenServer> {
 
 impl<S: GenServer> Actor for GenServerActor<S> {
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
+        if let Some(refused) = rpc::refuse_call(&start) {
+            return Err(refused);
+        }
         let shared = Rc::new(Shared {
             state: RefCell::new(None),
             deadline: Cell::new(None),
@@ -310,11 +313,12 @@ impl<S: GenServer> Actor for GenServerActor<S> {
                 let Snapshot {
                     timeout_ms,
                     stash,
+                    orphans,
                     state,
                 } = snapshot::open(&bytes).map_err(ExitReason::Error)?;
                 let state = S::upgrade(state).map_err(ExitReason::Error)?;
                 *shared.state.borrow_mut() = Some(state);
-                runtime::restore_stash(stash);
+                runtime::restore_stash(stash, orphans);
                 let next = timeout_ms.map_or(Next::Wait, |ms| {
                     Next::Timeout(Duration::from_millis(ms.into()))
                 });
@@ -355,7 +359,8 @@ impl<S: GenServer> Actor for GenServerActor<S> {
         let state = state.as_ref().ok_or(SaveError::Busy)?;
         let stash = runtime::stash_if_quiet().map_err(|_| SaveError::Busy)?;
         let state = state.save().map_err(SaveError::Refused)?;
-        Ok(snapshot::seal(self.shared.remaining_ms(), stash, state))
+        let timeout_ms = self.shared.remaining_ms();
+        Ok(snapshot::seal(timeout_ms, stash, runtime::orphans(), state))
     }
 }
 

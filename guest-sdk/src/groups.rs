@@ -106,11 +106,14 @@ impl<'a> Scope<'a> {
     }
 
     /// The same of all groups of the scope, those that are yet to be included.
-    pub fn monitor_scope(&self) -> Result<(GroupMonitor, Vec<(String, Vec<Pid>)>), GroupError> {
+    pub fn monitor_scope(&self) -> Result<(GroupMonitor, ScopeMembers), GroupError> {
         let (tag, groups) = host::monitor_scope(self.0)?;
         Ok((GroupMonitor(tag), groups))
     }
 }
+
+/// The members of each group of a scope, by the group's name, sorted.
+pub type ScopeMembers = Vec<(String, Vec<Pid>)>;
 
 /// Adds this actor to a group; several times if called several times.
 pub fn join(group: &str) -> Result<(), GroupError> {
