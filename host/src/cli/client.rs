@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
@@ -229,4 +230,6 @@ impl Host for Guest {
     fn registered(&self, _: Ref, _: Pid, _: Result<(), RegisterError>) {}
 
     fn name_conflict(&self, _: Pid, _: String, _: Pid) {}
+
+    fn group_told(&self, _: Pid, _: Ref, _: GroupEvent) {}
 }

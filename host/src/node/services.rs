@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::groups::{GroupError, GroupEvent};
 use wasm_node_protocol::{
     Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
     Signal, SpawnError, SpawnOptions, Target,
@@ -326,25 +327,67 @@ impl Services for Inner {
         self.dist().registered()
     }
 
-    fn join(&self, actor: &Process, group: &str) {
+    fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError> {
+        let processes = || {
+            actors
+                .iter()
+                .map(|actor| (*actor, self.runtime.get(*actor)))
+        };
+        for (_, process) in processes() {
+            if let Some(process) = process {
+                self.runtime.note_cluster_tables(&process);
+            }
+        }
+        self.dist().join(scope, group, actors)?;
+        // What ended just before it was noted, or long ago, is no member.
+        for (actor, _) in processes().filter(|(_, process)| process.is_none()) {
+            self.dist().actor_gone(actor);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool {
+        self.dist().leave(scope, group, actors)
+    }
+
+    fn members(&self, scope: &str, group: &str, local: bool) -> Vec<Pid> {
+        match local {
+            true => self.dist().local_members(scope, group),
+            false => self.dist().members(scope, group),
+        }
+    }
+
+    fn groups(&self, scope: &str, local: bool) -> Vec<String> {
+        match local {
+            true => self.dist().local_groups(scope),
+            false => self.dist().groups(scope),
+        }
+    }
+
+    fn monitor_groups(
+        &self,
+        actor: &Process,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError> {
+        let tag = self.runtime.make_ref();
         self.runtime.note_cluster_tables(actor);
-        if let Err(error) = self.dist().join(group, actor.pid) {
-            tracing::warn!(group, actor = %actor.pid.display(0), %error, "cannot join the group");
+        // Before anybody can send it anything.
+        self.runtime.expect_groups(actor, tag);
+        let members = self.dist().monitor_groups(tag, actor.pid, scope, group);
+        if members.is_err() {
+            self.runtime.forget_groups(actor, tag);
         }
         if self.runtime.get(actor.pid).is_none() {
             self.dist().actor_gone(actor.pid);
         }
+        members.map(|members| (tag, members))
     }
 
-    fn leave(&self, actor: &Process, group: &str) -> bool {
-        self.dist().leave(group, actor.pid)
-    }
-
-    fn members(&self, group: &str, local: bool) -> Vec<Pid> {
-        match local {
-            true => self.dist().local_members(group),
-            false => self.dist().members(group),
-        }
+    fn demonitor_groups(&self, actor: &Process, monitor: Ref) -> bool {
+        self.dist().demonitor_groups(monitor, actor.pid);
+        // What is on its way finds nobody who waits for it.
+        self.runtime.forget_groups(actor, monitor)
     }
 
     fn nodes(&self, which: NodeSet) -> Vec<String> {
@@ -605,6 +648,14 @@ impl Host for Inner {
         };
         self.runtime
             .signal(asker, Signal::Registered { tag, result });
+    }
+
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
+        let signal = Signal::Group {
+            tag: monitor,
+            event,
+        };
+        self.runtime.signal(watcher, signal);
     }
 
     fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
 };
@@ -61,6 +62,10 @@ pub enum Message {
     },
     NodeUp(NodeEvent),
     NodeDown(NodeEvent),
+    Group {
+        tag: Ref,
+        event: GroupEvent,
+    },
 }
 
 impl Message {
@@ -129,8 +134,8 @@ pub struct Actor {
     open: Vec<(Pid, Ref)>,
     /// Whom it sent to last: most actors send to the same one again and again.
     route: Option<Arc<Process>>,
-    /// Whether it ever took a global name or joined a group.
-    pub(super) in_cluster_tables: bool,
+    /// Its monitors of groups; most actors have none.
+    group_monitors: Option<Box<HashSet<Ref>>>,
     pub(super) starter: Option<Starter>,
     /// When a `wait-for` ends, and the earliest moment at which a wake-up is set.
     idle_deadline: Option<Instant>,
@@ -153,7 +158,7 @@ impl Actor {
             spawning: HashMap::new(),
             open: Vec::new(),
             route: None,
-            in_cluster_tables: false,
+            group_monitors: None,
             starter,
             idle_deadline: None,
             armed: None,
@@ -224,6 +229,11 @@ impl Actor {
             }
             Signal::NodeUp(event) => self.mailbox.push_back(Message::NodeUp(event)),
             Signal::NodeDown(event) => self.mailbox.push_back(Message::NodeDown(event)),
+            Signal::Group { tag, event } => {
+                if self.monitors_group(tag) {
+                    self.mailbox.push_back(Message::Group { tag, event });
+                }
+            }
         }
     }
 
@@ -409,6 +419,26 @@ impl Actor {
         self.monitors
             .remove(&tag)
             .map(|watched| (watched.node, watched.pid))
+    }
+
+    pub(super) fn add_group_monitor(&mut self, tag: Ref) {
+        self.group_monitors.get_or_insert_default().insert(tag);
+    }
+
+    /// Ends a monitor of groups, and takes back its messages; whether there was one.
+    pub(super) fn remove_group_monitor(&mut self, tag: Ref) -> bool {
+        let monitors = self.group_monitors.as_mut();
+        let was = monitors.is_some_and(|monitors| monitors.remove(&tag));
+        if was {
+            self.mailbox
+                .retain(|m| !matches!(m, Message::Group { tag: of, .. } if *of == tag));
+        }
+        was
+    }
+
+    fn monitors_group(&self, tag: Ref) -> bool {
+        let monitors = self.group_monitors.as_ref();
+        monitors.is_some_and(|monitors| monitors.contains(&tag))
     }
 
     pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, timeout: Option<Duration>) {

@@ -91,6 +91,8 @@ pub struct Process {
     turns: AtomicU32,
     /// Whether it ever had anything to do with another node: those hear of nodes going down.
     pub(super) remote: AtomicBool,
+    /// Whether it ever took a global name, joined a group or monitored one: its end is told.
+    pub(super) in_cluster_tables: AtomicBool,
     inbox: SpinMutex<Inbox>,
     /// Whether something is in the inbox: a hint that costs no lock.
     waiting: AtomicBool,
@@ -131,6 +133,7 @@ impl Process {
             rest: AtomicBool::new(false),
             turns: AtomicU32::new(0),
             remote: AtomicBool::new(false),
+            in_cluster_tables: AtomicBool::new(false),
             inbox: SpinMutex::default(),
             waiting: AtomicBool::new(false),
             room: (Mutex::new(()), Condvar::new()),

@@ -628,7 +628,11 @@ impl Runtime {
 
     /// Tells whoever has these names now. As in Erlang, a holder that has lost its name since
     /// keeps the monitor, and its `Down` finds nobody who waits for it.
-    pub(super) fn demonitor_by_name(&self, watcher: Pid, monitors: Vec<(Incarnation, String, Ref)>) {
+    pub(super) fn demonitor_by_name(
+        &self,
+        watcher: Pid,
+        monitors: Vec<(Incarnation, String, Ref)>,
+    ) {
         for (node, name, tag) in monitors {
             let signal = Signal::Demonitor { tag };
             self.network()
@@ -677,9 +681,20 @@ impl Runtime {
         });
     }
 
-    /// Notes that a process holds global names or is in groups.
+    /// Notes that a process, whosoever, may hold global names or be in groups. Before it does;
+    /// and afterwards look whether it still lives.
     pub fn note_cluster_tables(&self, process: &Process) {
-        process.with_actor(|actor| actor.in_cluster_tables = true);
+        process.in_cluster_tables.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes a monitor of groups: its messages are taken from now on.
+    pub fn expect_groups(&self, process: &Process, tag: Ref) {
+        process.with_actor(|actor| actor.add_group_monitor(tag));
+    }
+
+    /// Forgets it, and its messages; whether there was one.
+    pub fn forget_groups(&self, process: &Process, tag: Ref) -> bool {
+        process.with_actor(|actor| actor.remove_group_monitor(tag))
     }
 
     /// Starts a timer whose message goes to the process itself, or, with a body, an `info`

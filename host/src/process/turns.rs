@@ -4,6 +4,7 @@
 //! know which process is next, nor where signals go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -114,24 +115,20 @@ impl Runtime {
     pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
         self.table.remove(process.pid.serial);
         let left = process.close();
-        let (signals, by_name, starter, in_cluster_tables) = process.with_actor(|actor| {
+        let (signals, by_name, starter) = process.with_actor(|actor| {
             // What came too late to be taken in is answered in order: links and monitors
             // among it get the true reason.
             let mut left = Some(left);
             actor.accept(|queue| *queue = left.take().unwrap_or_default());
             let by_name = actor.monitored_by_name(None);
-            (
-                actor.farewell(reason),
-                by_name,
-                actor.starter.take(),
-                actor.in_cluster_tables,
-            )
+            (actor.farewell(reason), by_name, actor.starter.take())
         });
         let names = std::mem::take(&mut *process.names());
         for name in names {
             self.registry.release(&name, process.pid);
         }
-        if in_cluster_tables {
+        // After it was taken out of the table: whoever notes it too late finds it gone.
+        if process.in_cluster_tables.load(Ordering::SeqCst) {
             self.network().actor_gone(process.pid);
         }
         if let Some(Starter { parent, tag }) = starter {
@@ -149,7 +146,9 @@ impl Runtime {
             | ExitReason::Shutdown
             | ExitReason::Killed
             | ExitReason::Kill
-            | ExitReason::AlreadyStarted(_) => {
+            | ExitReason::AlreadyStarted(_)
+            // Data for whoever watches, such as the result of a function called remotely.
+            | ExitReason::Custom(_) => {
                 tracing::debug!(%actor, module, %reason, "actor ended");
             }
             reason => tracing::warn!(%actor, module, %reason, "actor ended"),

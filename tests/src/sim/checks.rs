@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use wasm_node_protocol::cluster::ClusterOutput;
 use wasm_node_protocol::global::RequestId;
+use wasm_node_protocol::groups::GroupChange;
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{NodeKind, NodeName, Pid, RegisterError};
 
@@ -105,17 +106,26 @@ impl Observed {
                     .ok_or(format!("name {name} removed that was not there"));
             }
             ClusterOutput::NameConflict { .. } => stats.conflicts += 1,
-            ClusterOutput::GroupJoined { group, pid } => {
-                *self.group_table.entry((group.clone(), *pid)).or_default() += 1;
-            }
-            ClusterOutput::GroupLeft { group, pid } => {
-                let key = (group.clone(), *pid);
-                match self.group_table.get_mut(&key) {
-                    Some(1) => {
-                        self.group_table.remove(&key);
+            ClusterOutput::GroupChanged {
+                group,
+                change,
+                pids,
+            } => {
+                for pid in pids {
+                    let key = (group.name.clone(), *pid);
+                    match (change, self.group_table.get_mut(&key)) {
+                        (GroupChange::Joined, _) => {
+                            *self.group_table.entry(key).or_default() += 1;
+                        }
+                        (GroupChange::Left, Some(1)) => {
+                            self.group_table.remove(&key);
+                        }
+                        (GroupChange::Left, Some(times)) => *times -= 1,
+                        (GroupChange::Left, None) => {
+                            let group = &group.name;
+                            return Err(format!("{pid:?} left {group} more often than it joined"));
+                        }
                     }
-                    Some(times) => *times -= 1,
-                    None => return Err(format!("{pid:?} left {group} more often than it joined")),
                 }
             }
             _ => {}

@@ -12,6 +12,7 @@ use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::{self, Metadata, WireMessage};
 use wasm_node_protocol::frame::{Batch, FrameReader, FrameWriter, Lane, MAX_MESSAGE_BYTES};
 use wasm_node_protocol::global::Mutations;
+use wasm_node_protocol::groups::GroupId;
 use wasm_node_protocol::handshake::{
     Accepting, Asked, Confirming, Dialling, Failed, Greeted, HandshakeError, Hello,
     MAX_HANDSHAKE_BYTES, Peer, Refusal,
@@ -174,11 +175,11 @@ impl SimNode {
 
     /// Joins or leaves a group.
     pub fn group(&mut self, now: Millis, group: &str, pid: Pid, join: bool) -> bool {
-        let done = if join {
-            self.cluster.join(now, group, pid).is_ok()
-        } else {
-            self.cluster.leave(now, group, pid)
-        };
+        let group = GroupId::new("", group);
+        let done = group.is_ok_and(|group| match join {
+            true => self.cluster.join(now, group, &[pid]).is_ok(),
+            false => self.cluster.leave(now, &group, &[pid]),
+        });
         self.carry_out(now);
         done
     }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{NodeEvent, NodeName, Pid, Ref, RegisterError};
 
@@ -37,6 +38,11 @@ pub(super) enum Event {
         loser: Pid,
         name: String,
         holder: Pid,
+    },
+    GroupTold {
+        watcher: Pid,
+        monitor: Ref,
+        event: GroupEvent,
     },
 }
 
@@ -115,6 +121,11 @@ impl Kernel {
                 name,
                 holder,
             } => self.host.name_conflict(loser, name, holder),
+            Event::GroupTold {
+                watcher,
+                monitor,
+                event,
+            } => self.host.group_told(watcher, monitor, event),
         }
     }
 }

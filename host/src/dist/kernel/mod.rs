@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
 use wasm_node_protocol::global::RequestId;
-use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::groups::{GroupError, GroupId};
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
@@ -284,13 +284,30 @@ impl Kernel {
         self.step(|state, now| state.cluster.unregister(now, name))
     }
 
-    pub fn join(self: &Arc<Self>, group: &str, pid: Pid) -> Result<(), GroupError> {
-        self.tables.engage(pid);
-        self.step(|state, now| state.cluster.join(now, group, pid))
+    pub fn join(self: &Arc<Self>, group: GroupId, actors: &[Pid]) -> Result<(), GroupError> {
+        actors.iter().for_each(|actor| self.tables.engage(*actor));
+        self.step(|state, now| state.cluster.join(now, group, actors))
     }
 
-    pub fn leave(self: &Arc<Self>, group: &str, pid: Pid) -> bool {
-        self.step(|state, now| state.cluster.leave(now, group, pid))
+    pub fn leave(self: &Arc<Self>, group: &GroupId, actors: &[Pid]) -> bool {
+        self.step(|state, now| state.cluster.leave(now, group, actors))
+    }
+
+    pub fn monitor_groups(
+        self: &Arc<Self>,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+        self.tables.engage(watcher);
+        let mut state = self.state.lock();
+        state.cluster.monitor_groups(monitor, watcher, scope, group)
+    }
+
+    pub fn demonitor_groups(&self, monitor: Ref, watcher: Pid) -> bool {
+        let mut state = self.state.lock();
+        state.cluster.demonitor_groups(monitor, watcher)
     }
 
     pub fn actor_gone(self: &Arc<Self>, pid: Pid) {
@@ -436,8 +453,20 @@ impl Kernel {
             }
             ClusterOutput::NameInstalled { name, pid } => self.tables.install_name(name, pid),
             ClusterOutput::NameRemoved { name } => self.tables.remove_name(&name),
-            ClusterOutput::GroupJoined { group, pid } => self.tables.join_group(group, pid),
-            ClusterOutput::GroupLeft { group, pid } => self.tables.leave_group(&group, pid),
+            ClusterOutput::GroupChanged {
+                group,
+                change,
+                pids,
+            } => self.tables.change_group(&group, change, &pids),
+            ClusterOutput::GroupTold {
+                watcher,
+                monitor,
+                event,
+            } => state.events.push_back(Event::GroupTold {
+                watcher,
+                monitor,
+                event,
+            }),
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
@@ -26,13 +27,14 @@ mod traffic;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Seen {
     Signal(Incarnation, Target, Signal),
     Up,
     Down(NodeName, String),
     Registered(Ref, Result<(), RegisterError>),
     Conflict(Pid, String, Pid),
+    Group(Pid, Ref, GroupEvent),
 }
 
 /// A node whose actors are the test.
@@ -90,6 +92,9 @@ impl Host for TestHost {
     }
     fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
         let _ = self.seen.send(Seen::Conflict(loser, name, holder));
+    }
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
+        let _ = self.seen.send(Seen::Group(watcher, monitor, event));
     }
 }
 
@@ -153,6 +158,16 @@ impl Node {
             &Target::Pid(to.pid(1)),
             &Signal::Info(body.into()),
         )
+    }
+
+    /// The next thing that an actor hears of groups.
+    async fn next_group(&mut self) -> Seen {
+        loop {
+            let seen = self.next().await;
+            if matches!(seen, Seen::Group(..)) {
+                return seen;
+            }
+        }
     }
 
     /// The next thing that is not a node coming up.
