@@ -81,11 +81,21 @@ pub enum GroupError {
     TooMany,
 }
 
+/// Deliberate mistakes, to prove that the simulator finds them.
+#[cfg(feature = "mutations")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mutations {
+    /// Do not tell peers that an actor which ended has left its groups.
+    pub keep_dead_members: bool,
+}
+
 /// The groups as this node knows them.
 #[derive(Debug)]
 pub struct Groups {
     local: Memberships,
     peers: BTreeMap<NodeName, (Incarnation, Memberships)>,
+    #[cfg(feature = "mutations")]
+    mutations: Mutations,
     outputs: VecDeque<GroupsOutput>,
 }
 
@@ -142,8 +152,16 @@ impl Groups {
         Self {
             local: Memberships::default(),
             peers: BTreeMap::new(),
+            #[cfg(feature = "mutations")]
+            mutations: Mutations::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// From now on with these mistakes.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutations: Mutations) {
+        self.mutations = mutations;
     }
 
     /// A visible node is up: it is told all, and will tell.
@@ -247,6 +265,10 @@ impl Groups {
 
     /// An actor of this node ended: it leaves all its groups.
     pub fn actor_down(&mut self, pid: Pid) {
+        #[cfg(feature = "mutations")]
+        if self.mutations.keep_dead_members {
+            return;
+        }
         for (group, times) in self.local.by_actor.get(&pid).cloned().unwrap_or_default() {
             for _ in 0..times {
                 self.leave(&group, pid);

@@ -511,7 +511,8 @@ impl Runtime {
             self.resolve(to)
         };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
-        asker.with_actor(|actor| actor.add_pending(tag, node, timeout));
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        asker.with_actor(|actor| actor.add_pending(tag, node, deadline));
         // Here and not only after a turn: the asker may be the host's own, or wait in one.
         self.arm(asker);
         let refuse = |error| {
@@ -826,7 +827,7 @@ impl Runtime {
             if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
                 actor.accept(|queue| process.drain(queue));
             }
-            actor.expire();
+            actor.expire(Instant::now);
             actor.ending()
         })
     }
@@ -839,7 +840,7 @@ impl Runtime {
             } else {
                 actor.starter.take()
             };
-            actor.settle(step);
+            actor.settle(step, Instant::now);
             (started, actor.mailbox_len(), actor.arm())
         });
         if let Some(Starter { parent, tag }) = started {

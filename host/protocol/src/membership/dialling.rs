@@ -257,6 +257,10 @@ impl Membership {
             .map(|request| (request.id, request.waits_for))
             .collect();
         for (id, waits_for) in late {
+            #[cfg(feature = "mutations")]
+            if self.mutations.forget_requests {
+                continue;
+            }
             let in_words = "no connection within the time-out";
             self.answer(id, Err(in_words.into()));
             if let WaitsFor::Node(name) = waits_for {

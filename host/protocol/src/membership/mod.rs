@@ -213,6 +213,16 @@ struct Node {
     retry: Retry,
 }
 
+/// Deliberate mistakes, to prove that the simulator finds them.
+#[cfg(feature = "mutations")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mutations {
+    /// Do not dial nodes that were lost.
+    pub forget_lost_nodes: bool,
+    /// Do not answer connect requests that ran out of time.
+    pub forget_requests: bool,
+}
+
 /// Who is up, as this node knows it.
 #[derive(Debug)]
 pub struct Membership {
@@ -226,6 +236,8 @@ pub struct Membership {
     requests: Vec<Request>,
     known: Incarnations,
     leaving: bool,
+    #[cfg(feature = "mutations")]
+    mutations: Mutations,
     outputs: VecDeque<MembershipOutput>,
 }
 
@@ -243,8 +255,16 @@ impl Membership {
             requests: Vec::new(),
             known,
             leaving: false,
+            #[cfg(feature = "mutations")]
+            mutations: Mutations::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// From now on with these mistakes.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutations: Mutations) {
+        self.mutations = mutations;
     }
 
     /// Takes note of what happened by `now`.
@@ -492,6 +512,10 @@ impl Membership {
                 since: now,
                 ..Retry::default()
             };
+            #[cfg(feature = "mutations")]
+            if self.mutations.forget_lost_nodes {
+                node.wanted = false;
+            }
             if node.wanted {
                 node.retry.schedule(now, &mut self.random);
             }
