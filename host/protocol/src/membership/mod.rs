@@ -17,7 +17,7 @@ mod dialling;
 mod incarnations;
 mod verdict;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +187,28 @@ enum Link {
     Closing,
 }
 
+impl Link {
+    /// Whom it was dialled to, and who is or claims to be at the other end, before it is up.
+    fn whose(&self) -> impl Iterator<Item = &NodeName> {
+        let (dialled, there) = match self {
+            Self::Dialled { target, stage, .. } => {
+                let dialled = match target {
+                    DialTarget::Node { name, .. } => Some(name),
+                    DialTarget::Address(_) => None,
+                };
+                let there = match stage {
+                    Stage::Agreed(name) => Some(name),
+                    Stage::Connecting | Stage::Greeting => None,
+                };
+                (dialled, there)
+            }
+            Self::Accepted { answered } => (None, answered.as_ref()),
+            Self::Up { .. } | Self::Closing => (None, None),
+        };
+        dialled.into_iter().chain(there)
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Stage {
     /// No hello sent: the peer knows nothing of us.
@@ -230,10 +252,14 @@ pub struct Membership {
     random: u64,
     next_link: u64,
     links: BTreeMap<LinkId, Link>,
+    /// The links that may become the one to a node: see [`Link::whose`].
+    courting: BTreeMap<NodeName, BTreeSet<LinkId>>,
     nodes: BTreeMap<NodeName, Node>,
     /// Addresses to keep trying until somebody answers there.
     seeds: BTreeMap<String, Retry>,
     requests: Vec<Request>,
+    /// Nothing is due before; earlier than the first deadline if that one was called off.
+    soonest: Option<Millis>,
     known: Incarnations,
     leaving: bool,
     #[cfg(feature = "mutations")]
@@ -250,9 +276,11 @@ impl Membership {
             random: seed,
             next_link: 0,
             links: BTreeMap::new(),
+            courting: BTreeMap::new(),
             nodes: BTreeMap::new(),
             seeds: BTreeMap::new(),
             requests: Vec::new(),
+            soonest: None,
             known,
             leaving: false,
             #[cfg(feature = "mutations")]
@@ -301,12 +329,10 @@ impl Membership {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Membership::handle`] with [`MembershipInput::Timer`] at the latest.
+    /// When to call [`Membership::handle`] with [`MembershipInput::Timer`] at the latest; that
+    /// may find nothing to do.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let requests = self.requests.iter().map(|request| request.deadline);
-        let nodes = self.nodes.values().filter_map(|node| node.retry.at);
-        let seeds = self.seeds.values().filter_map(|retry| retry.at);
-        requests.chain(nodes).chain(seeds).min()
+        self.soonest
     }
 
     /// A connection was accepted: its number.
@@ -367,8 +393,45 @@ impl Membership {
     fn new_link(&mut self, link: Link) -> LinkId {
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        self.links.insert(id, link);
+        self.set_link(id, Some(link));
         id
+    }
+
+    /// Changes, adds or removes a link; gives what was there.
+    fn set_link(&mut self, id: LinkId, link: Option<Link>) -> Option<Link> {
+        for name in link.iter().flat_map(Link::whose) {
+            match self.courting.get_mut(name) {
+                Some(links) => links.insert(id),
+                None => self
+                    .courting
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(id),
+            };
+        }
+        let before = match link {
+            Some(link) => self.links.insert(id, link),
+            None => self.links.remove(&id),
+        };
+        for name in before.iter().flat_map(Link::whose) {
+            let stays = self
+                .links
+                .get(&id)
+                .is_some_and(|link| link.whose().any(|other| other == name));
+            if !stays && let Some(links) = self.courting.get_mut(name) {
+                links.remove(&id);
+                if links.is_empty() {
+                    self.courting.remove(name);
+                }
+            }
+        }
+        before
+    }
+
+    /// The links that may become the one to a node.
+    fn courting(&self, name: &NodeName) -> impl Iterator<Item = (LinkId, &Link)> {
+        let links = self.courting.get(name).into_iter().flatten();
+        links.filter_map(|id| Some((*id, self.links.get(id)?)))
     }
 
     fn disconnect(&mut self, name: &NodeName) {
@@ -471,7 +534,7 @@ impl Membership {
             ..Retry::default()
         };
         let name = peer.name.clone();
-        self.links.insert(link, Link::Up { peer: peer.clone() });
+        self.set_link(link, Some(Link::Up { peer: peer.clone() }));
         self.outputs
             .push_back(MembershipOutput::NodeUp { link, peer });
         if both_visible {
@@ -494,7 +557,7 @@ impl Membership {
     }
 
     fn link_down(&mut self, now: Millis, link: LinkId, reason: &str, refusal: Option<&Refusal>) {
-        match self.links.remove(&link) {
+        match self.set_link(link, None) {
             Some(Link::Up { peer }) => self.node_down(now, link, peer, reason),
             Some(Link::Dialled { target, .. }) => {
                 self.dial_failed(now, link, target, reason, refusal)
@@ -517,7 +580,8 @@ impl Membership {
                 node.wanted = false;
             }
             if node.wanted {
-                node.retry.schedule(now, &mut self.random);
+                let at = node.retry.schedule(now, &mut self.random);
+                self.wake_at(at);
             }
         }
         let name = peer.name.clone();
@@ -531,7 +595,7 @@ impl Membership {
 
     /// Closes a link that is up; the node may be dialled again.
     fn close_up(&mut self, now: Millis, link: LinkId, reason: &str) {
-        if let Some(Link::Up { peer }) = self.links.insert(link, Link::Closing) {
+        if let Some(Link::Up { peer }) = self.set_link(link, Some(Link::Closing)) {
             self.outputs.push_back(MembershipOutput::Close {
                 link,
                 reason: reason.into(),
@@ -542,7 +606,7 @@ impl Membership {
 
     /// Closes a link that is up, without a thought for redialling.
     fn take_down(&mut self, link: LinkId, reason: &str) {
-        if let Some(Link::Up { peer }) = self.links.insert(link, Link::Closing) {
+        if let Some(Link::Up { peer }) = self.set_link(link, Some(Link::Closing)) {
             self.outputs.push_back(MembershipOutput::Close {
                 link,
                 reason: reason.into(),
@@ -573,7 +637,7 @@ impl Membership {
 
     /// Closes a link that never came up.
     fn close(&mut self, link: LinkId, reason: &str) {
-        self.links.insert(link, Link::Closing);
+        self.set_link(link, Some(Link::Closing));
         self.outputs.push_back(MembershipOutput::Close {
             link,
             reason: reason.into(),
