@@ -212,7 +212,8 @@ pub enum Info {
     },
     /// A node came up; only after [`monitor_nodes`](crate::node::monitor_nodes).
     NodeUp(NodeEvent),
-    /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes).
+    /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes), and once for
+    /// each [`monitor_node`](crate::node::monitor_node).
     NodeDown(NodeEvent),
     /// A group that this actor monitors changed; see [`groups`].
     Group {

@@ -109,6 +109,8 @@ pub enum NodeRequest {
     /// Who holds a global name, as this node knows it (hidden nodes have no table of their
     /// own). Answered by [`NodeReply::Whereis`].
     WhereisName(String),
+    /// Are you there? Travels as signals do. Answered by [`NodeReply::Pong`].
+    Ping,
 }
 
 /// What a host answers.
@@ -122,6 +124,8 @@ pub enum NodeReply {
     Control(Bytes),
     /// The holder, if any.
     Whereis(Option<Pid>),
+    /// Here.
+    Pong,
 }
 
 /// Why bytes are no message. The peer's fault: it is broken or hostile, close the link.
@@ -158,21 +162,21 @@ const KIND_RESPONSE: u8 = 5;
 
 impl WireMessage {
     /// The lane that it must travel in. Spawns share the signals' lane, so that a child's
-    /// first signal never overtakes the news of its existence; so do goodbyes, which would
-    /// otherwise end the link before the signals sent earlier are read.
+    /// first signal never overtakes the news of its existence. Goodbyes come last, or they
+    /// would end the link before the signals sent earlier are read.
     pub fn lane(&self) -> Lane {
         match self {
             Self::Membership(MembershipMessage::Disconnect | MembershipMessage::Leaving) => {
-                Lane::Signal
+                Lane::Last
             }
             Self::Tick | Self::Membership(_) | Self::Global(_) | Self::Groups(_) => Lane::Control,
             Self::Signal { .. }
             | Self::Request {
-                request: NodeRequest::Spawn { .. } | NodeRequest::WhereisName(_),
+                request: NodeRequest::Spawn { .. } | NodeRequest::WhereisName(_) | NodeRequest::Ping,
                 ..
             }
             | Self::Reply {
-                reply: NodeReply::Spawned(_) | NodeReply::Whereis(_),
+                reply: NodeReply::Spawned(_) | NodeReply::Whereis(_) | NodeReply::Pong,
                 ..
             } => Lane::Signal,
             Self::Request { .. } | Self::Reply { .. } => Lane::Bulk,

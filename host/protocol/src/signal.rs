@@ -178,3 +178,21 @@ pub enum Signal {
         event: GroupEvent,
     },
 }
+
+impl Signal {
+    /// The actor that it comes from, where the signal itself says so.
+    pub fn sender(&self) -> Option<Pid> {
+        let sender = match self {
+            Self::Request { from, .. }
+            | Self::Link { from }
+            | Self::Unlink { from }
+            | Self::Monitor { from, .. }
+            | Self::Exit { from, .. } => *from,
+            Self::Down { pid, .. } => *pid,
+            Self::Spawned { result, .. } => *result.as_ref().ok()?,
+            _ => return None,
+        };
+        // Of nobody, as after a look-up in vain.
+        (sender.serial != 0).then_some(sender)
+    }
+}

@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 use wasm_node_protocol::codec::{
     Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
 };
-use wasm_node_protocol::frame::{Lane, MAX_FRAME_BYTES};
+use wasm_node_protocol::frame::MAX_FRAME_BYTES;
 use wasm_node_protocol::groups::{GroupError, GroupId};
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
@@ -194,6 +194,19 @@ impl Dist {
 
     /// Sends a signal to another node; never waits. From any thread.
     pub fn send(&self, node: Incarnation, to: &Target, signal: &Signal) -> SendOutcome {
+        self.send_from(signal.sender(), node, to, signal)
+    }
+
+    /// As [`Dist::send`], with the actor of this node that it comes from. Signals of one sender
+    /// arrive in the order sent; those without one are ordered with nothing.
+    pub fn send_from(
+        &self,
+        sender: Option<Pid>,
+        node: Incarnation,
+        to: &Target,
+        signal: &Signal,
+    ) -> SendOutcome {
+        let sender = sender.map(|sender| sender.serial);
         let none = Metadata::default();
         let pushed = self.kernel.tables.with_link(node, |link| {
             let pushed = match signal {
@@ -206,11 +219,11 @@ impl Dist {
                     let mut head = Vec::new();
                     let body = encode_signal_head(to, &none, signal, &mut head);
                     link.outbox
-                        .push_parts(Lane::Signal, head, body.cloned().unwrap_or_default())
+                        .push_signal_parts(sender, head, body.cloned().unwrap_or_default())
                 }
                 _ => {
                     let encode = |out: &mut Vec<u8>| encode_signal(to, &none, signal, out);
-                    link.outbox.push_with(Lane::Signal, encode)
+                    link.outbox.push_signal_with(sender, encode)
                 }
             };
             (pushed, link.is_due(pushed).then(|| link.clone()))

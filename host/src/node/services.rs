@@ -12,6 +12,7 @@ use wasm_node_protocol::{
 };
 
 use super::modules::ModuleError;
+use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
@@ -60,14 +61,7 @@ impl Inner {
         })?;
         before(process.pid);
         let pid = process.pid;
-        let program = WasmProgram::new(
-            process.clone(),
-            self.runtime.clone(),
-            self.this(),
-            self.store.clone(),
-            slot,
-            args,
-        );
+        let program = WasmProgram::new(self.home(process.clone()), slot, args);
         match global {
             None => self.runtime.begin(&process, Box::new(program)),
             Some(name) => {
@@ -443,12 +437,37 @@ impl Services for Inner {
         node.parse().is_ok_and(|name| self.dist().disconnect(&name))
     }
 
-    fn monitor_nodes(&self, actor: Pid, on: bool) {
-        let mut watchers = self.node_watchers.lock();
-        match on {
-            true => watchers.insert(actor),
-            false => watchers.remove(&actor),
+    fn monitor_nodes(&self, actor: &Process, on: bool) {
+        self.runtime.note_cluster_tables(actor);
+        self.node_watch.lock().subscribe(actor.pid, on);
+    }
+
+    fn monitor_node(&self, actor: &Arc<Process>, node: &str, on: bool) {
+        let name = match node.parse::<NodeName>() {
+            // A node never sees itself go down.
+            Ok(name) if name == *self.runtime.name() => return,
+            Ok(name) => name,
+            Err(_) => return,
         };
+        if !on {
+            return self.node_watch.lock().demonitor(actor.pid, &name);
+        }
+        self.runtime.note_cluster_tables(actor);
+        if self.node_watch.lock().monitor(actor.pid, &name).is_err() {
+            actor.doom(ExitReason::Limit(format!(
+                "node monitors: more than {MAX_NODE_MONITORS}"
+            )));
+            return;
+        }
+        // Noted first, so that a connection that goes down at this moment is not missed.
+        if self.dist().incarnation_of(&name).is_none() {
+            let this = self.this();
+            self.runtime.io().spawn(async move {
+                if let Err(error) = this.dist().connect(&name).await {
+                    this.tell_of_no_connection(name, error.reason);
+                }
+            });
+        }
     }
 
     fn modules(&self) -> Vec<ModuleInfo> {
@@ -479,13 +498,11 @@ impl Services for Inner {
 
 impl Network for Inner {
     fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent {
-        match self.dist().send(node, &to, &signal) {
-            SendOutcome::Sent => Sent::Ok,
-            SendOutcome::Congested => Sent::Congested,
-            // Bodies are bounded before they come here; what is too large all the same is as
-            // good as sent over a link that broke.
-            SendOutcome::NoConnection | SendOutcome::TooLarge => Sent::NoConnection,
-        }
+        sent(self.dist().send(node, &to, &signal))
+    }
+
+    fn send_from(&self, sender: Pid, node: Incarnation, to: Target, signal: Signal) -> Sent {
+        sent(self.dist().send_from(Some(sender), node, &to, &signal))
     }
 
     fn wait_for_room(&self, node: Incarnation, timeout: Duration) {
@@ -506,6 +523,7 @@ impl Network for Inner {
     }
 
     fn actor_gone(&self, pid: Pid) {
+        self.node_watch.lock().actor_gone(pid);
         self.dist().actor_gone(pid);
     }
 
@@ -535,6 +553,16 @@ impl Network for Inner {
         if let Some(dist) = self.dist.get() {
             dist.ring();
         }
+    }
+}
+
+fn sent(outcome: SendOutcome) -> Sent {
+    match outcome {
+        SendOutcome::Sent => Sent::Ok,
+        SendOutcome::Congested => Sent::Congested,
+        // Bodies are bounded before they come here; what is too large all the same is as good as
+        // sent over a link that broke.
+        SendOutcome::NoConnection | SendOutcome::TooLarge => Sent::NoConnection,
     }
 }
 
@@ -577,6 +605,7 @@ impl Host for Inner {
                     answer.send(NodeReply::Code(this.modules.bytes(digest).map(Into::into)));
                 });
             }
+            NodeRequest::Ping => answer.send(NodeReply::Pong),
             NodeRequest::WhereisName(name) => {
                 answer.send(NodeReply::Whereis(self.dist().whereis(&name)));
             }
@@ -591,13 +620,15 @@ impl Host for Inner {
 
     fn node_up(&self, _: Incarnation, event: NodeEvent) {
         tracing::info!(node = %event.node, kind = ?event.kind, "node up");
-        self.tell_node_watchers(|| Signal::NodeUp(event.clone()));
+        let told = self.node_watch.lock().on_up();
+        self.tell_watchers(told, || Signal::NodeUp(event.clone()));
     }
 
     fn node_down(&self, node: Incarnation, event: NodeEvent) {
         tracing::info!(node = %event.node, reason = event.reason, "node down");
         self.runtime.node_down(node);
-        self.tell_node_watchers(|| Signal::NodeDown(event.clone()));
+        let told = self.node_watch.lock().on_down(&event.node);
+        self.tell_watchers(told, || Signal::NodeDown(event.clone()));
     }
 
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>) {
@@ -635,12 +666,22 @@ impl Host for Inner {
 }
 
 impl Inner {
-    fn tell_node_watchers(&self, signal: impl Fn() -> Signal) {
-        let mut watchers = self.node_watchers.lock();
-        watchers.retain(|watcher| self.runtime.get(*watcher).is_some());
-        for watcher in watchers.iter() {
-            self.runtime.signal(*watcher, signal());
+    fn tell_watchers(&self, told: Vec<Pid>, signal: impl Fn() -> Signal) {
+        for watcher in told {
+            self.runtime.signal(watcher, signal());
         }
+    }
+
+    /// A node that actors monitor cannot be reached.
+    fn tell_of_no_connection(&self, node: NodeName, reason: String) {
+        let told = self.node_watch.lock().end_monitors(&node);
+        let event = NodeEvent {
+            node,
+            // Nobody knows.
+            kind: NodeKind::Visible,
+            reason,
+        };
+        self.tell_watchers(told, || Signal::NodeDown(event.clone()));
     }
 
     /// Ends an actor from outside.

@@ -107,6 +107,8 @@ struct Watched {
     node: Incarnation,
     /// Unknown if monitored by name on another node.
     pid: Option<Pid>,
+    /// The name, if so.
+    name: Option<String>,
 }
 
 /// Whoever waits for this actor to have finished its `init`.
@@ -263,6 +265,7 @@ impl Actor {
                     Watched {
                         node: child.node,
                         pid: Some(child),
+                        name: None,
                     },
                 );
             }
@@ -387,7 +390,25 @@ impl Actor {
     }
 
     pub(super) fn add_monitor(&mut self, tag: Ref, node: Incarnation, pid: Option<Pid>) {
-        self.monitors.insert(tag, Watched { node, pid });
+        let name = None;
+        self.monitors.insert(tag, Watched { node, pid, name });
+    }
+
+    /// As `add_monitor`, of whoever has a name on another node.
+    pub(super) fn add_monitor_by_name(&mut self, tag: Ref, node: Incarnation, name: &str) {
+        let (pid, name) = (None, Some(name.to_owned()));
+        self.monitors.insert(tag, Watched { node, pid, name });
+    }
+
+    /// The monitors by name that still stand, of this ref or of any: whom to tell when they end.
+    pub(super) fn monitored_by_name(&self, of: Option<Ref>) -> Vec<(Incarnation, String, Ref)> {
+        let asked = self
+            .monitors
+            .iter()
+            .filter(|(tag, _)| of.is_none_or(|of| of == **tag));
+        asked
+            .filter_map(|(tag, watched)| Some((watched.node, watched.name.clone()?, *tag)))
+            .collect()
     }
 
     /// Ends a monitor, and takes back its message if that waits already. Gives the node and

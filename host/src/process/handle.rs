@@ -188,11 +188,24 @@ impl Process {
         self.doomed.load(Ordering::Relaxed)
     }
 
+    /// Whether its turn may go on, asked by a guest that was interrupted: not if it has to end.
+    /// May take some milliseconds, on a thread that holds up nobody.
+    pub fn may_go_on(&self, runtime: &Runtime) -> bool {
+        if self.is_doomed() {
+            return false;
+        }
+        runtime.scheduler.may_go_on(self.pid.serial);
+        !self.is_doomed()
+    }
+
     /// Makes it end with this reason as soon as its code can be interrupted. The first
     /// reason stays.
     pub fn doom(self: &Arc<Self>, reason: ExitReason) {
         self.inbox.lock().doom.get_or_insert(reason);
         self.doomed.store(true, Ordering::Relaxed);
+        if let Some(runtime) = self.runtime() {
+            runtime.scheduler.doomed(self.pid.serial);
+        }
         self.notify();
     }
 

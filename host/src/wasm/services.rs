@@ -101,7 +101,9 @@ pub trait Services: Send + Sync {
     /// Cuts the connection to a node; whether there was one.
     fn disconnect(&self, node: &str) -> bool;
     /// Whether the actor gets `NodeUp` and `NodeDown` from now on.
-    fn monitor_nodes(&self, actor: Pid, on: bool);
+    fn monitor_nodes(&self, actor: &Process, on: bool);
+    /// One monitor of a node more, or less; see `wit/node.wit`.
+    fn monitor_node(&self, actor: &Arc<Process>, node: &str, on: bool);
     /// The current version of each module.
     fn modules(&self) -> Vec<ModuleInfo>;
     /// How the move of an actor to a new version went.

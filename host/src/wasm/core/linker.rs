@@ -111,6 +111,9 @@ fn surroundings(all: &mut Imports) -> Result<()> {
     all.add("connect", |d, (node,)| node::Host::connect(d, node))?;
     all.add("disconnect", |d, (node,)| node::Host::disconnect(d, node))?;
     all.add("monitor-nodes", |d, (on,)| node::Host::monitor_nodes(d, on))?;
+    all.add("monitor-node", |d, (of, on)| {
+        node::Host::monitor_node(d, of, on)
+    })?;
     all.interface = "timer";
     all.add("start", |d, (ms,)| timer::Host::start(d, ms))?;
     all.add("send-after", |d, (ms, to, body)| {

@@ -11,6 +11,8 @@
 //!
 //! Does not know sockets: links do.
 
+mod events;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,11 +26,11 @@ use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
 use wasm_node_protocol::global::RequestId;
-use wasm_node_protocol::groups::{GroupError, GroupEvent, GroupId};
+use wasm_node_protocol::groups::{GroupError, GroupId};
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
-use wasm_node_protocol::{Incarnation, Millis, NodeEvent, NodeName, Pid, Ref, RegisterError};
+use wasm_node_protocol::{Incarnation, Millis, NodeName, Pid, Ref};
 
 use super::config::DistConfig;
 use super::cork;
@@ -36,6 +38,7 @@ use super::host::Host;
 use super::link::{self, Link};
 use super::lookout::Lookout;
 use super::tables::Tables;
+use events::{Event, Which};
 
 /// How a connect request is answered.
 pub(super) type OnConnected = oneshot::Sender<Result<NodeName, String>>;
@@ -80,52 +83,6 @@ struct Entry {
 enum Asker {
     Connect(OnConnected),
     Register { tag: Ref, owner: Pid },
-}
-
-/// What the kernel's task does, in order.
-enum Event {
-    NodeUp {
-        link: Arc<Link>,
-        known: Option<oneshot::Sender<()>>,
-    },
-    NodeDown {
-        link: Arc<Link>,
-        reason: String,
-    },
-    Connected {
-        asker: OnConnected,
-        result: Result<NodeName, String>,
-    },
-    Registered {
-        tag: Ref,
-        owner: Pid,
-        result: Result<(), RegisterError>,
-    },
-    NameConflict {
-        loser: Pid,
-        name: String,
-        holder: Pid,
-    },
-    GroupTold {
-        watcher: Pid,
-        monitor: Ref,
-        event: GroupEvent,
-    },
-}
-
-impl Event {
-    /// Whether any thread may carry it out, whatever of a link it holds.
-    fn is_quick(&self) -> bool {
-        !matches!(self, Self::NodeUp { .. } | Self::NodeDown { .. })
-    }
-}
-
-/// Which events to carry out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    /// Those before the first that is for the kernel's own task.
-    Quick,
-    All,
 }
 
 impl Kernel {
@@ -525,73 +482,6 @@ impl Kernel {
         state.armed = state.cluster.next_deadline();
         state.armed
     }
-
-    /// Carries out what waits, in order, unless another thread is at it: that one looks again.
-    fn carry_out_events(&self, which: Which) {
-        loop {
-            {
-                let Some(_turn) = self.turn.try_lock() else {
-                    return;
-                };
-                loop {
-                    let event = {
-                        let mut state = self.state.lock();
-                        let quick = state.events.front().is_none_or(Event::is_quick);
-                        if which == Which::Quick && !quick {
-                            self.wake.notify_one();
-                            return;
-                        }
-                        state.events.pop_front()
-                    };
-                    match event {
-                        Some(event) => self.carry_out(event),
-                        None => break,
-                    }
-                }
-            }
-            if self.state.lock().events.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn carry_out(&self, event: Event) {
-        match event {
-            Event::NodeUp { link, known } => {
-                // Not before the host has heard that an earlier link to it is down.
-                self.tables.insert_link(&link);
-                self.host.node_up(
-                    link.peer.incarnation,
-                    node_event(&link.peer, "connected".into()),
-                );
-                if let Some(known) = known {
-                    let _ = known.send(());
-                }
-            }
-            Event::NodeDown { link, reason } => {
-                // The link may have come up and gone down in one go.
-                self.tables.remove_link(&link);
-                link.close_gate();
-                link.end();
-                self.host
-                    .node_down(link.peer.incarnation, node_event(&link.peer, reason));
-            }
-            Event::Connected { asker, result } => {
-                let _ = asker.send(result);
-            }
-            Event::Registered { tag, owner, result } => self.host.registered(tag, owner, result),
-            Event::NameConflict {
-                loser,
-                name,
-                holder,
-            } => self.host.name_conflict(loser, name, holder),
-            Event::GroupTold {
-                watcher,
-                monitor,
-                event,
-            } => self.host.group_told(watcher, monitor, event),
-        }
-    }
 }
 
 impl State {
@@ -600,14 +490,6 @@ impl State {
         self.next_request += 1;
         self.requests.insert(request, asker);
         request
-    }
-}
-
-fn node_event(peer: &Peer, reason: String) -> NodeEvent {
-    NodeEvent {
-        node: peer.name.clone(),
-        kind: peer.kind,
-        reason,
     }
 }
 
