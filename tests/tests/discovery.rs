@@ -232,6 +232,31 @@ fn members_come_back_once_after_a_cut() -> Result<()> {
 }
 
 #[test]
+fn members_come_back_once_after_an_outage() -> Result<()> {
+    let all = Nodes::start(2, &["--tick-time", "1000"])?;
+    for number in 1..=2 {
+        all.says(number, "group join s g", "Ok(())")?;
+    }
+    for number in 1..=2 {
+        all.comes_to_say(number, "group members s g", "n1,n2")?;
+        all.says(number, "group monitor-scope s", "g n1,n2")?;
+    }
+    // Not closed: just silent.
+    all.freeze(2)?;
+    all.hears(1, &["left g n2"])?;
+    all.says(1, "group members s g", "n1")?;
+    all.thaw(2)?;
+    all.hears(2, &["left g n1"])?;
+    all.says(1, &format!("connect {N2}"), &format!("Ok({N2:?})"))?;
+    all.hears(1, &["joined g n2"])?;
+    all.hears(2, &["joined g n1"])?;
+    for number in 1..=2 {
+        all.says(number, "group members s g", "n1,n2")?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_function_runs_on_another_node() -> Result<()> {
     let all = Nodes::start(2, &[])?;
     for (node, name) in [(N1, "\"n1@127.0.0.1\""), (N2, "\"n2@127.0.0.1\"")] {
