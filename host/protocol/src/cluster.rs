@@ -384,6 +384,18 @@ impl Cluster {
         &mut self.global
     }
 
+    /// The groups, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn groups_mut(&mut self) -> &mut Groups {
+        &mut self.groups
+    }
+
+    /// Membership, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn membership_mut(&mut self) -> &mut Membership {
+        &mut self.membership
+    }
+
     fn is_hidden(&self) -> bool {
         self.hello().kind == NodeKind::Hidden
     }

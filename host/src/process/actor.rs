@@ -2,6 +2,7 @@
 //!
 //! A state machine: signals go in, messages for the guest come out, and what has to be told
 //! to others is returned. The worker that runs the process is the only one that changes it.
+//! It reads no clock and knows no threads: the simulator in `tests` compiles this very file.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -435,8 +436,7 @@ impl Actor {
         was
     }
 
-    pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, timeout: Option<Duration>) {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, deadline: Option<Instant>) {
         self.pending.push(Pending {
             tag,
             node,
@@ -484,10 +484,10 @@ impl Actor {
             .retain(|m| !matches!(m, Message::Timer { tag: t } if *t == tag));
     }
 
-    /// Turns what is overdue into messages.
-    pub(super) fn expire(&mut self) {
+    /// Turns what is overdue into messages. Asks what time it is only if something may be.
+    pub(super) fn expire(&mut self, clock: impl FnOnce() -> Instant) {
         let Some(armed) = self.armed else { return };
-        let now = Instant::now();
+        let now = clock();
         if now < armed {
             return;
         }
@@ -514,9 +514,9 @@ impl Actor {
     }
 
     /// A turn has ended: what it waits for.
-    pub(super) fn settle(&mut self, step: &Step) {
+    pub(super) fn settle(&mut self, step: &Step, clock: impl FnOnce() -> Instant) {
         self.idle_deadline = match step {
-            Step::WaitFor(ms) => Some(Instant::now() + Duration::from_millis(u64::from(*ms))),
+            Step::WaitFor(ms) => Some(clock() + Duration::from_millis(u64::from(*ms))),
             _ => None,
         };
     }

@@ -466,7 +466,8 @@ impl Runtime {
             self.resolve(to)
         };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
-        asker.with_actor(|actor| actor.add_pending(tag, node, timeout));
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        asker.with_actor(|actor| actor.add_pending(tag, node, deadline));
         // Here and not only after a turn: the asker may be the host's own, or wait in one.
         self.arm(asker);
         let refuse = |error| {

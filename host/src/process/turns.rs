@@ -69,7 +69,7 @@ impl Runtime {
             if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
                 actor.accept(|queue| process.drain(queue));
             }
-            actor.expire();
+            actor.expire(Instant::now);
             actor.ending()
         })
     }
@@ -82,7 +82,7 @@ impl Runtime {
             } else {
                 actor.starter.take()
             };
-            actor.settle(step);
+            actor.settle(step, Instant::now);
             (started, actor.mailbox_len(), actor.arm())
         });
         if let Some(Starter { parent, tag }) = started {

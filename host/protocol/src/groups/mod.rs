@@ -164,6 +164,14 @@ pub enum GroupError {
     TooManyMonitors,
 }
 
+/// Deliberate mistakes, to prove that the simulator finds them.
+#[cfg(feature = "mutations")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mutations {
+    /// Do not tell peers that an actor which ended has left its groups.
+    pub keep_dead_members: bool,
+}
+
 /// The groups as this node knows them.
 #[derive(Debug)]
 pub struct Groups {
@@ -171,6 +179,8 @@ pub struct Groups {
     local: Local,
     peers: BTreeMap<NodeName, (Incarnation, Memberships)>,
     monitors: Monitors,
+    #[cfg(feature = "mutations")]
+    mutations: Mutations,
     outputs: VecDeque<GroupsOutput>,
 }
 
@@ -182,8 +192,16 @@ impl Groups {
             local: Local::default(),
             peers: BTreeMap::new(),
             monitors: Monitors::default(),
+            #[cfg(feature = "mutations")]
+            mutations: Mutations::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// From now on with these mistakes.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutations: Mutations) {
+        self.mutations = mutations;
     }
 
     /// A visible node is up: it is told all, and will tell.
@@ -282,6 +300,10 @@ impl Groups {
     /// An actor of this node ended: it leaves all its groups, and monitors none.
     pub fn actor_down(&mut self, pid: Pid) {
         self.monitors.remove_watcher(pid);
+        #[cfg(feature = "mutations")]
+        if self.mutations.keep_dead_members {
+            return;
+        }
         if pid.node == self.here {
             let left = self.local.remove_actor(pid.serial);
             self.left_here(left);
