@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::codec::WireMessage;
 use crate::exit::RegisterError;
 use crate::global::{Global, GlobalInput, GlobalOutput, RequestId};
-use crate::groups::{GroupChange, GroupError, GroupEvent, GroupId, Groups, GroupsOutput};
+use crate::groups::{ByGroup, GroupChange, GroupError, GroupEvent, GroupId, Groups, GroupsOutput};
 use crate::handshake::{Hello, Peer, Refusal};
 use crate::ids::{Incarnation, NodeName, Pid, Ref};
 use crate::membership::{DialTarget, LinkId, Membership, MembershipInput, MembershipOutput};
@@ -325,7 +325,7 @@ impl Cluster {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         self.groups.monitor(monitor, watcher, scope, group)
     }
 

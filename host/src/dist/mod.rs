@@ -37,7 +37,7 @@ use wasm_node_protocol::codec::{
     Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
 };
 use wasm_node_protocol::frame::MAX_FRAME_BYTES;
-use wasm_node_protocol::groups::{GroupError, GroupId};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
 
@@ -534,7 +534,7 @@ impl Dist {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         self.kernel.monitor_groups(monitor, watcher, scope, group)
     }
 

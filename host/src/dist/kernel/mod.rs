@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
 use wasm_node_protocol::global::RequestId;
-use wasm_node_protocol::groups::{GroupError, GroupId};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
@@ -299,7 +299,7 @@ impl Kernel {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         self.tables.engage(watcher);
         let mut state = self.state.lock();
         state.cluster.monitor_groups(monitor, watcher, scope, group)
