@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod cookie;
+mod cookies;
 mod cork;
 mod dial;
 pub mod epmd;
@@ -43,10 +44,12 @@ use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Targ
 
 pub use config::{DistConfig, EpmdMode, Listen, StartError};
 pub use cookie::{Cookie, CookieError, CookieSource};
+pub use cookies::{MAX_PEER_COOKIES, TooManyCookies};
 pub use host::{Answer, Delivered, Host, RequestError};
 pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYTES};
 pub use wasm_node_protocol::handshake::{Peer, Security};
 
+use crate::control::CookieRow;
 use epmd::{Entry, Registrar, RegistrarConfig};
 use kernel::Kernel;
 use lookout::Lookout;
@@ -390,6 +393,24 @@ impl Dist {
         let connected = *name != self.kernel.config.name && self.incarnation_of(name).is_some();
         self.kernel.disconnect(name.clone());
         connected
+    }
+
+    /// Uses this cookie from the next handshake on, with one peer, or with all that have none of
+    /// their own. The other side needs the same. A peer's name is proven with it: who has only
+    /// the cookie for one name can be nobody else.
+    pub fn set_cookie(
+        &self,
+        peer: Option<&NodeName>,
+        cookie: Cookie,
+    ) -> Result<(), TooManyCookies> {
+        // As in Erlang, one for the node itself is for all.
+        let peer = peer.filter(|peer| **peer != self.kernel.config.name);
+        self.kernel.cookies.set(peer, cookie)
+    }
+
+    /// What may be shown of the cookies, the one for all first.
+    pub fn cookies(&self) -> Vec<CookieRow> {
+        self.kernel.cookies.rows()
     }
 
     /// The connected nodes, sorted by name, without this one.

@@ -33,6 +33,7 @@ use wasm_node_protocol::session::MAX_TICK_TIME_MS;
 use wasm_node_protocol::{Incarnation, Millis, NodeName, Pid, Ref};
 
 use super::config::DistConfig;
+use super::cookies::Cookies;
 use super::cork;
 use super::host::Host;
 use super::link::{self, Link};
@@ -46,6 +47,7 @@ pub(super) type OnConnected = oneshot::Sender<Result<NodeName, String>>;
 pub(super) struct Kernel {
     pub config: DistConfig,
     pub host: Arc<dyn Host>,
+    pub cookies: Cookies,
     pub tables: Tables,
     pub lookout: Lookout,
     runtime: Handle,
@@ -108,6 +110,7 @@ impl Kernel {
             armed: None,
         };
         Arc::new(Self {
+            cookies: Cookies::new(config.cookie.clone()),
             config,
             host,
             tables: Tables::default(),
