@@ -15,6 +15,9 @@ use wasm_node_protocol::{CallError, ExitReason, Incarnation, NodeKind, NodeName,
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_PROCESSES: usize = 10_000;
 
+/// How many names one [`NameList`] holds at most; it says how many there are in all.
+pub const MAX_LISTED_NAMES: usize = 10_000;
+
 /// What a tool asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ControlRequest {
@@ -56,6 +59,8 @@ pub enum ControlRequest {
     },
     /// Which actor has this name? Answered by [`ControlReply::Whereis`].
     Whereis(Address),
+    /// Which global names do you know? Answered by [`ControlReply::GlobalNames`].
+    GlobalNames,
     /// Connect to a node; answered by [`ControlReply::Connected`].
     Connect(NodeName),
     /// Stop, actors first. Answered by [`ControlReply::Stopping`] before it does.
@@ -81,6 +86,8 @@ pub enum ControlReply {
     Exited(bool),
     /// The name's holder, if there is one.
     Whereis(Option<PidRow>),
+    /// The global names, sorted.
+    GlobalNames(NameList),
     /// Whether it is connected now, or why not.
     Connected(Result<(), String>),
     /// It will.
@@ -117,6 +124,26 @@ pub struct PidRow {
     pub pid: Pid,
     /// Its text.
     pub printed: String,
+}
+
+/// Global names, as a node knows them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NameList {
+    /// At most [`MAX_LISTED_NAMES`].
+    pub rows: Vec<NameRow>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// A global name and its holder.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NameRow {
+    /// The name.
+    pub name: String,
+    /// Who holds it.
+    pub holder: PidRow,
+    /// On which node.
+    pub node: Option<NodeName>,
 }
 
 /// About a node.

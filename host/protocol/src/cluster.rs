@@ -10,11 +10,16 @@ use std::collections::VecDeque;
 
 use crate::codec::WireMessage;
 use crate::exit::RegisterError;
-use crate::global::{Global, GlobalInput, GlobalOutput, RequestId};
+use crate::global::{
+    Conflict, Global, GlobalInput, GlobalOutput, NoVerdict, PartitionPolicy, QuestionId, RequestId,
+    Requester, Wish,
+};
 use crate::groups::{GroupError, Groups, GroupsOutput};
 use crate::handshake::{Hello, Peer, Refusal};
 use crate::ids::{Incarnation, NodeName, Pid};
-use crate::membership::{DialTarget, LinkId, Membership, MembershipInput, MembershipOutput};
+use crate::membership::{
+    DialTarget, LinkId, Membership, MembershipInput, MembershipMessage, MembershipOutput,
+};
 use crate::signal::NodeKind;
 use crate::time::Millis;
 
@@ -63,14 +68,22 @@ pub enum ClusterInput {
         /// What.
         message: WireMessage,
     },
-    /// An actor of this node claims a global name; answered by [`ClusterOutput::Registered`].
-    Register {
+    /// An actor of this node wants a global name or a lock; answered by
+    /// [`ClusterOutput::Registered`].
+    Claim {
         /// Echoed in the answer.
         request: RequestId,
-        /// The name.
-        name: String,
         /// The actor.
         pid: Pid,
+        /// What it wants.
+        wish: Wish,
+    },
+    /// The answer to [`ClusterOutput::Resolve`].
+    Verdict {
+        /// What was asked.
+        question: QuestionId,
+        /// Who stays, if anybody, or that nobody says so.
+        keep: Result<Option<Pid>, NoVerdict>,
     },
     /// An actor of this node ended: its names and memberships go.
     ActorDown {
@@ -131,7 +144,7 @@ pub enum ClusterOutput {
         /// Who is connected, or what went wrong.
         result: Result<NodeName, String>,
     },
-    /// The answer to a register request. Exactly once each.
+    /// The answer to a claim. Exactly once each.
     Registered {
         /// Which.
         request: RequestId,
@@ -150,14 +163,23 @@ pub enum ClusterOutput {
         /// The name.
         name: String,
     },
-    /// Tell `loser`, an actor of this node, that it lost the name.
-    NameConflict {
-        /// The name.
+    /// Tell an actor of this node that it lost a name.
+    NameConflict(Conflict),
+    /// Ask the actor with a name on this node who keeps a global name; answered by
+    /// [`ClusterInput::Verdict`].
+    Resolve {
+        /// Echoed in the answer.
+        question: QuestionId,
+        /// The actor's name on this node.
+        resolver: String,
+        /// The global name in conflict.
         name: String,
-        /// The actor that lost it.
-        loser: Pid,
-        /// Who holds it now.
-        holder: Pid,
+        /// The holder of this node.
+        own: Pid,
+        /// The holder of the other half.
+        other: Pid,
+        /// When the answer is too late.
+        until: Millis,
     },
     /// For the look-up table of groups: one more membership.
     GroupJoined {
@@ -181,6 +203,8 @@ pub struct Cluster {
     membership: Membership,
     global: Global,
     groups: Groups,
+    /// The node that says, in this step, that it leaves for good.
+    leaving: Option<NodeName>,
     outputs: VecDeque<ClusterOutput>,
 }
 
@@ -192,8 +216,15 @@ impl Cluster {
             global: Global::new(hello.name.clone(), seed ^ 0x676c_6f62_616c),
             groups: Groups::new(),
             membership: Membership::new(hello, seed),
+            leaving: None,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// With this policy instead of [`PartitionPolicy::Available`].
+    pub fn with_policy(self, policy: PartitionPolicy) -> Self {
+        let global = self.global.with_policy(policy);
+        Self { global, ..self }
     }
 
     /// Takes note of what happened by `now`.
@@ -237,15 +268,19 @@ impl Cluster {
                 );
             }
             ClusterInput::Message { link, message } => self.message(now, link, message),
-            ClusterInput::Register { request, .. } if self.is_hidden() => {
-                let why = "a hidden node takes no part in global names".into();
+            ClusterInput::Claim { request, .. } if self.is_hidden() => {
+                let why = "a hidden node takes no part in global names and locks".into();
                 let result = Err(RegisterError::BadName(why));
                 self.outputs
                     .push_back(ClusterOutput::Registered { request, result });
             }
-            ClusterInput::Register { request, name, pid } => {
+            ClusterInput::Claim { request, pid, wish } => {
                 self.global
-                    .handle(now, GlobalInput::Register { request, name, pid });
+                    .handle(now, GlobalInput::Claim { request, pid, wish });
+            }
+            ClusterInput::Verdict { question, keep } => {
+                self.global
+                    .handle(now, GlobalInput::Verdict { question, keep });
             }
             ClusterInput::ActorDown { pid } => {
                 self.groups.actor_down(pid);
@@ -309,9 +344,17 @@ impl Cluster {
         left
     }
 
-    /// Gives up a global name that an actor of this node holds; whether one did.
+    /// Gives up a global name, at once if an actor of this node holds it, soon otherwise;
+    /// whether any actor does.
     pub fn unregister(&mut self, now: Millis, name: &str) -> bool {
         let held = self.global.unregister(name);
+        self.settle(now);
+        held
+    }
+
+    /// An actor of this node lets a lock go, or gives up waiting for it; whether it held it.
+    pub fn unlock(&mut self, now: Millis, resource: &str, requester: &Requester, pid: Pid) -> bool {
+        let held = self.global.unlock(now, resource, requester, pid);
         self.settle(now);
         held
     }
@@ -370,6 +413,7 @@ impl Cluster {
         let from = peer.name.clone();
         match message {
             WireMessage::Membership(message) => {
+                self.leaving = (message == MembershipMessage::Leaving).then_some(from);
                 self.membership
                     .handle(now, MembershipInput::Message { link, message });
             }
@@ -393,6 +437,7 @@ impl Cluster {
             } else if let Some(output) = self.groups.poll_output() {
                 self.on_groups(now, output);
             } else {
+                self.leaving = None;
                 return;
             }
         }
@@ -429,12 +474,10 @@ impl Cluster {
                     // If it is up again over another link already, its node-up follows, and
                     // says to the names that this one ended.
                     if self.membership.link_to(&peer.name).is_none() {
-                        self.global.handle(
-                            now,
-                            GlobalInput::NodeDown {
-                                node: peer.name.clone(),
-                            },
-                        );
+                        let left = self.leaving.as_ref() == Some(&peer.name);
+                        let node = peer.name.clone();
+                        self.global
+                            .handle(now, GlobalInput::NodeDown { node, left });
                     }
                 }
                 ClusterOutput::NodeDown { link, peer, reason }
@@ -456,14 +499,21 @@ impl Cluster {
             }
             GlobalOutput::Installed { name, pid } => ClusterOutput::NameInstalled { name, pid },
             GlobalOutput::Removed { name } => ClusterOutput::NameRemoved { name },
-            GlobalOutput::NameConflict {
+            GlobalOutput::NameConflict(conflict) => ClusterOutput::NameConflict(conflict),
+            GlobalOutput::Resolve {
+                question,
+                resolver,
                 name,
-                loser,
-                holder,
-            } => ClusterOutput::NameConflict {
+                own,
+                other,
+                until,
+            } => ClusterOutput::Resolve {
+                question,
+                resolver,
                 name,
-                loser,
-                holder,
+                own,
+                other,
+                until,
             },
         });
     }

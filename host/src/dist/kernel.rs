@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
-use wasm_node_protocol::global::RequestId;
+use wasm_node_protocol::global::{Conflict, NoVerdict, QuestionId, RequestId, Requester, Wish};
 use wasm_node_protocol::groups::GroupError;
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
@@ -32,7 +32,7 @@ use wasm_node_protocol::{Incarnation, Millis, NodeEvent, NodeName, Pid, Ref, Reg
 
 use super::config::DistConfig;
 use super::cork;
-use super::host::Host;
+use super::host::{Dispute, Host};
 use super::link::{self, Link};
 use super::lookout::Lookout;
 use super::tables::Tables;
@@ -79,7 +79,7 @@ struct Entry {
 
 enum Asker {
     Connect(OnConnected),
-    Register { tag: Ref, owner: Pid },
+    Claim { tag: Ref, owner: Pid },
 }
 
 /// What the kernel's task does, in order.
@@ -101,11 +101,8 @@ enum Event {
         owner: Pid,
         result: Result<(), RegisterError>,
     },
-    NameConflict {
-        loser: Pid,
-        name: String,
-        holder: Pid,
-    },
+    NameConflict(Conflict),
+    Resolve(Dispute),
 }
 
 impl Event {
@@ -138,7 +135,8 @@ impl Kernel {
             tick_time_ms,
         );
         let state = State {
-            cluster: Cluster::new(Hello { address, ..hello }, rand::random()),
+            cluster: Cluster::new(Hello { address, ..hello }, rand::random())
+                .with_policy(config.partition_policy),
             links: HashMap::new(),
             requests: HashMap::new(),
             next_request: 0,
@@ -303,18 +301,23 @@ impl Kernel {
         self.step(|state, now| state.cluster.handle(now, ClusterInput::Disconnect { node }));
     }
 
-    pub fn register(self: &Arc<Self>, name: String, owner: Pid, tag: Ref) {
+    pub fn claim(self: &Arc<Self>, owner: Pid, wish: Wish, tag: Ref) {
         self.tables.engage(owner);
         self.step(|state, now| {
-            let request = state.ask(Asker::Register { tag, owner });
-            state.cluster.handle(
-                now,
-                ClusterInput::Register {
-                    request,
-                    name,
-                    pid: owner,
-                },
-            );
+            let (request, pid) = (state.ask(Asker::Claim { tag, owner }), owner);
+            let claim = ClusterInput::Claim { request, pid, wish };
+            state.cluster.handle(now, claim);
+        });
+    }
+
+    pub fn unlock(self: &Arc<Self>, owner: Pid, resource: &str, requester: &Requester) -> bool {
+        self.step(|state, now| state.cluster.unlock(now, resource, requester, owner))
+    }
+
+    pub fn verdict(self: &Arc<Self>, question: QuestionId, keep: Result<Option<Pid>, NoVerdict>) {
+        self.step(|state, now| {
+            let verdict = ClusterInput::Verdict { question, keep };
+            state.cluster.handle(now, verdict);
         });
     }
 
@@ -455,23 +458,29 @@ impl Kernel {
                 }
             }
             ClusterOutput::Registered { request, result } => {
-                if let Some(Asker::Register { tag, owner }) = state.requests.remove(&request) {
+                if let Some(Asker::Claim { tag, owner }) = state.requests.remove(&request) {
                     state
                         .events
                         .push_back(Event::Registered { tag, owner, result });
                 }
             }
-            ClusterOutput::NameConflict {
-                name,
-                loser,
-                holder,
-            } => {
-                state.events.push_back(Event::NameConflict {
-                    loser,
-                    name,
-                    holder,
-                });
+            ClusterOutput::NameConflict(conflict) => {
+                state.events.push_back(Event::NameConflict(conflict));
             }
+            ClusterOutput::Resolve {
+                question,
+                resolver,
+                name,
+                own,
+                other,
+                until: _,
+            } => state.events.push_back(Event::Resolve(Dispute {
+                question,
+                resolver,
+                name,
+                own,
+                other,
+            })),
             ClusterOutput::NameInstalled { name, pid } => self.tables.install_name(name, pid),
             ClusterOutput::NameRemoved { name } => self.tables.remove_name(&name),
             ClusterOutput::GroupJoined { group, pid } => self.tables.join_group(group, pid),
@@ -546,11 +555,8 @@ impl Kernel {
                 let _ = asker.send(result);
             }
             Event::Registered { tag, owner, result } => self.host.registered(tag, owner, result),
-            Event::NameConflict {
-                loser,
-                name,
-                holder,
-            } => self.host.name_conflict(loser, name, holder),
+            Event::NameConflict(conflict) => self.host.name_conflict(conflict),
+            Event::Resolve(dispute) => self.host.resolve(dispute),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Tables {
     peers: RwLock<Peers>,
     names: RwLock<HashMap<String, Pid>>,
     groups: RwLock<HashMap<String, Vec<Pid>>>,
-    /// Actors of this node that may hold names or be in groups: all others' ends are quick.
+    /// Actors of this node that may hold names or locks or be in groups: all others' ends are quick.
     engaged: RwLock<HashSet<Pid>>,
 }
 
@@ -71,8 +71,12 @@ impl Tables {
         self.names.read().get(name).copied()
     }
 
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.names.read().keys().cloned().collect();
+    pub fn names(&self) -> Vec<(String, Pid)> {
+        let names = self.names.read();
+        let mut names: Vec<_> = names
+            .iter()
+            .map(|(name, pid)| (name.clone(), *pid))
+            .collect();
         names.sort_unstable();
         names
     }

@@ -236,16 +236,19 @@ pub fn at_rest(nodes: &[Option<SimNode>], observed: &[Observed]) -> Result<(), S
         }
         if let Some((name, claimant, claim)) = node.cluster.global().promises().next() {
             return Err(format!(
-                "{}: {name} is promised for ever, to claim {claim} of {claimant}",
+                "{}: {name:?} is promised for ever, to claim {claim} of {claimant}",
                 node.name
             ));
         }
-        if let Some((claim, name, _)) = node.cluster.global().pending_claims().next() {
-            return Err(format!("{}: claim {claim} to {name} never ends", node.name));
-        }
-        if let Some(name) = node.cluster.global().queued_names().next() {
+        if let Some((claim, bid, _)) = node.cluster.global().pending_claims().next() {
             return Err(format!(
-                "{}: claims to {name} are queued for ever",
+                "{}: claim {claim} to {bid:?} never ends",
+                node.name
+            ));
+        }
+        if let Some(key) = node.cluster.global().queued().next() {
+            return Err(format!(
+                "{}: claims to {key:?} are queued for ever",
                 node.name
             ));
         }

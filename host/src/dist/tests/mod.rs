@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::global::{Conflict, Resolver, Wish};
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
@@ -88,9 +89,16 @@ impl Host for TestHost {
     fn registered(&self, tag: Ref, _: Pid, result: Result<(), RegisterError>) {
         let _ = self.seen.send(Seen::Registered(tag, result));
     }
-    fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
+    fn name_conflict(&self, conflict: Conflict) {
+        let Conflict {
+            name,
+            loser,
+            holder,
+            ..
+        } = conflict;
         let _ = self.seen.send(Seen::Conflict(loser, name, holder));
     }
+    fn resolve(&self, _: Dispute) {}
 }
 
 struct Node {
@@ -100,6 +108,15 @@ struct Node {
 }
 
 impl Node {
+    fn register(&self, name: &str, pid: Pid, tag: Ref) {
+        let wish = Wish::Name {
+            name: name.into(),
+            replace: false,
+            resolver: Resolver::default(),
+        };
+        self.dist.claim(pid, wish, tag);
+    }
+
     async fn try_start(config: DistConfig) -> Result<Self, StartError> {
         let (sender, seen) = mpsc::unbounded_channel();
         let host = Arc::new(TestHost {

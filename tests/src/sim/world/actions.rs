@@ -2,6 +2,7 @@
 
 use wasm_node_protocol::Pid;
 use wasm_node_protocol::cluster::ClusterInput;
+use wasm_node_protocol::global::{Resolver, Wish};
 
 use super::World;
 use crate::sim::checks;
@@ -61,8 +62,13 @@ impl World {
         self.observed[node]
             .claims
             .insert(request, (name.clone(), pid, self.now));
+        let wish = Wish::Name {
+            name,
+            replace: false,
+            resolver: Resolver::default(),
+        };
         self.with(node, |node, now| {
-            node.input(now, ClusterInput::Register { request, name, pid })
+            node.input(now, ClusterInput::Claim { request, pid, wish })
         });
     }
 
