@@ -162,35 +162,20 @@ fn names_and_locks_go_with_their_actor_and_with_its_node() -> Result<()> {
     office.eventually_says(1, "lock safe try", &format!("taken {id}"))?;
     let timeout = office.tell(1, "lock safe 50")?;
     assert_eq!(timeout, format!("taken {id}"));
-    // Two wait; the end of the holder is the turn of the first, the end of that one's node of
-    // the second.
+    // The end of the holder is the turn of whoever waits, and so is the end of its node.
     office.hire(1, "patient")?;
+    let mut doomed = office.nodes.remove(2);
     std::thread::scope(|scope| -> Result<()> {
-        let office = &mut office;
-        let third = {
-            let office = &*office;
-            let third = scope.spawn(move || office.tell(3, "lock safe endless"));
-            office.dismiss(3, "mortal")?;
-            third.join().unwrap()?
-        };
-        assert_eq!(third, "ok");
+        let office = &office;
+        let next = scope.spawn(|| office.tell(3, "lock safe endless"));
+        office.dismiss(3, "mortal")?;
+        assert_eq!(next.join().unwrap()?, "ok");
         office.eventually_says(1, "whereis brief", "none")?;
         assert_eq!(office.tell(3, "register mine")?, "ok");
         let id = office.tell(3, "id")?;
         office.eventually_says(1, "whereis mine", &id)?;
-        let site = &office.site;
-        let patient = scope.spawn(move || {
-            let node = full_name(1);
-            site.ok(&[
-                "call",
-                &node,
-                "patient",
-                "lock safe endless",
-                "--timeout",
-                "60000",
-            ])
-        });
-        office.nodes[2].crash();
+        let patient = scope.spawn(|| office.tell_to(1, "patient", "lock safe endless"));
+        doomed.crash();
         assert_eq!(patient.join().unwrap()?, "ok");
         Ok(())
     })?;

@@ -26,40 +26,8 @@ use crate::time::Millis;
 /// What happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClusterInput {
-    /// Somebody wants a connection; answered by [`ClusterOutput::Connected`].
-    Connect {
-        /// Echoed in the answer.
-        request: RequestId,
-        /// To whom.
-        target: DialTarget,
-        /// Whether to go on trying, quietly, until it is up, should the first try fail.
-        keep: bool,
-    },
-    /// Cut the connection to a node, until somebody asks for one again.
-    Disconnect {
-        /// Which.
-        node: NodeName,
-    },
-    /// This node stops: tell all, close all.
-    Leave,
-    /// A handshake is done: confirmation sent (dialler) or read (acceptor).
-    LinkUp {
-        /// Which.
-        link: LinkId,
-        /// With whom.
-        peer: Peer,
-    },
-    /// A link ended, before or after it was up: refused, unreachable, reset, silent, closed.
-    /// Exactly once for each dial output and each accepted connection, also after
-    /// [`ClusterOutput::Close`].
-    LinkDown {
-        /// Which.
-        link: LinkId,
-        /// Why, in words.
-        reason: String,
-        /// The peer's refusal, if that was the reason.
-        refusal: Option<Refusal>,
-    },
+    /// A link came up or went down, or somebody wants one to.
+    Membership(MembershipInput),
     /// A membership, global or groups message came over a link that is up. Others are
     /// ignored.
     Message {
@@ -92,6 +60,12 @@ pub enum ClusterInput {
     },
     /// The deadline passed.
     Timer,
+}
+
+impl From<MembershipInput> for ClusterInput {
+    fn from(input: MembershipInput) -> Self {
+        Self::Membership(input)
+    }
 }
 
 /// What to do, in order.
@@ -228,45 +202,9 @@ impl Cluster {
     }
 
     /// Takes note of what happened by `now`.
-    pub fn handle(&mut self, now: Millis, input: ClusterInput) {
-        match input {
-            ClusterInput::Connect {
-                request,
-                target,
-                keep,
-            } => {
-                self.membership.handle(
-                    now,
-                    MembershipInput::Connect {
-                        request,
-                        target,
-                        keep,
-                    },
-                );
-            }
-            ClusterInput::Disconnect { node } => {
-                self.membership
-                    .handle(now, MembershipInput::Disconnect { node });
-            }
-            ClusterInput::Leave => self.membership.handle(now, MembershipInput::Leave),
-            ClusterInput::LinkUp { link, peer } => {
-                self.membership
-                    .handle(now, MembershipInput::LinkUp { link, peer });
-            }
-            ClusterInput::LinkDown {
-                link,
-                reason,
-                refusal,
-            } => {
-                self.membership.handle(
-                    now,
-                    MembershipInput::LinkDown {
-                        link,
-                        reason,
-                        refusal,
-                    },
-                );
-            }
+    pub fn handle(&mut self, now: Millis, input: impl Into<ClusterInput>) {
+        match input.into() {
+            ClusterInput::Membership(input) => self.membership.handle(now, input),
             ClusterInput::Message { link, message } => self.message(now, link, message),
             ClusterInput::Claim { request, .. } if self.is_hidden() => {
                 let why = "a hidden node takes no part in global names and locks".into();
@@ -287,7 +225,7 @@ impl Cluster {
                 self.global.handle(now, GlobalInput::ActorDown { pid });
             }
             ClusterInput::Timer => {
-                self.membership.handle(now, MembershipInput::Timer);
+                self.membership.timer(now);
                 self.global.handle(now, GlobalInput::Timer);
             }
         }
@@ -414,8 +352,7 @@ impl Cluster {
         match message {
             WireMessage::Membership(message) => {
                 self.leaving = (message == MembershipMessage::Leaving).then_some(from);
-                self.membership
-                    .handle(now, MembershipInput::Message { link, message });
+                self.membership.receive(now, link, message);
             }
             WireMessage::Global(message) => {
                 self.global
@@ -537,7 +474,6 @@ impl Cluster {
     }
 
     fn reject(&mut self, now: Millis, node: NodeName, reason: String) {
-        self.membership
-            .handle(now, MembershipInput::Reject { node, reason });
+        self.membership.reject(now, &node, &reason);
     }
 }

@@ -26,7 +26,7 @@ use wasm_node_protocol::codec::WireMessage;
 use wasm_node_protocol::global::{Conflict, NoVerdict, QuestionId, RequestId, Requester, Wish};
 use wasm_node_protocol::groups::GroupError;
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
-use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
 use wasm_node_protocol::{Incarnation, Millis, NodeEvent, NodeName, Pid, Ref, RegisterError};
 
@@ -250,7 +250,7 @@ impl Kernel {
             let (link, peer) = (link.id, link.peer.clone());
             state
                 .cluster
-                .handle(now, ClusterInput::LinkUp { link, peer });
+                .handle(now, MembershipInput::LinkUp { link, peer });
         });
         is_known
     }
@@ -260,7 +260,7 @@ impl Kernel {
         self.step(|state, now| {
             state.cluster.handle(
                 now,
-                ClusterInput::LinkDown {
+                MembershipInput::LinkDown {
                     link,
                     reason,
                     refusal,
@@ -288,7 +288,7 @@ impl Kernel {
             let request = state.ask(Asker::Connect(asker));
             state.cluster.handle(
                 now,
-                ClusterInput::Connect {
+                MembershipInput::Connect {
                     request,
                     target,
                     keep,
@@ -298,7 +298,11 @@ impl Kernel {
     }
 
     pub fn disconnect(self: &Arc<Self>, node: NodeName) {
-        self.step(|state, now| state.cluster.handle(now, ClusterInput::Disconnect { node }));
+        self.step(|state, now| {
+            state
+                .cluster
+                .handle(now, MembershipInput::Disconnect { node })
+        });
     }
 
     pub fn claim(self: &Arc<Self>, owner: Pid, wish: Wish, tag: Ref) {
@@ -350,7 +354,7 @@ impl Kernel {
 
     /// Tells all peers and closes all links; done when they are closed, or cut after `patience`.
     pub async fn leave_cluster(self: &Arc<Self>, patience: Duration) {
-        self.step(|state, now| state.cluster.handle(now, ClusterInput::Leave));
+        self.step(|state, now| state.cluster.handle(now, MembershipInput::Leave));
         let all_ended = async {
             loop {
                 let ended = self.ended.notified();

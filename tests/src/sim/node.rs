@@ -16,7 +16,7 @@ use wasm_node_protocol::handshake::{
     Accepting, Asked, Confirming, Dialling, Failed, Greeted, HandshakeError, Hello,
     MAX_HANDSHAKE_BYTES, Peer, Refusal,
 };
-use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::session::{Session, SessionInput, SessionOutput};
 use wasm_node_protocol::{Incarnation, Millis, NodeKind, NodeName, Pid, Signal, Target};
 
@@ -167,7 +167,7 @@ impl SimNode {
     }
 
     /// Passes something to the cluster.
-    pub fn input(&mut self, now: Millis, input: ClusterInput) {
+    pub fn input(&mut self, now: Millis, input: impl Into<ClusterInput>) {
         self.cluster.handle(now, input);
         self.carry_out(now);
     }
@@ -264,7 +264,7 @@ impl SimNode {
                 {
                     self.input(
                         now,
-                        ClusterInput::LinkDown {
+                        MembershipInput::LinkDown {
                             link,
                             reason,
                             refusal,
@@ -644,7 +644,7 @@ impl SimNode {
         let session = Session::new(now, TICK_TIME_MS, peer.tick_time_ms, self.rng.bits());
         state.stage = Stage::Up(session);
         state.reader.set_limit(MAX_MESSAGE_BYTES);
-        self.input(now, ClusterInput::LinkUp { link, peer });
+        self.input(now, MembershipInput::LinkUp { link, peer });
         self.read(now, link);
     }
 }

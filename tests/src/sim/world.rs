@@ -6,9 +6,9 @@ mod faults;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use wasm_node_protocol::cluster::{ClusterInput, ClusterOutput};
+use wasm_node_protocol::cluster::ClusterOutput;
 use wasm_node_protocol::global::RequestId;
-use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::{Incarnation, Millis, NodeKind, NodeName, Pid};
 
 use super::checks::{self, Observed};
@@ -276,7 +276,7 @@ impl World {
         self.with(node, |node, now| {
             node.input(
                 now,
-                ClusterInput::Connect {
+                MembershipInput::Connect {
                     request,
                     target,
                     keep,

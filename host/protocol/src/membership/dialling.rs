@@ -249,7 +249,8 @@ impl Membership {
         }
     }
 
-    pub(super) fn timer(&mut self, now: Millis) {
+    /// The deadline passed, or may have: redials, and gives up what is late.
+    pub fn timer(&mut self, now: Millis) {
         let late = self
             .requests
             .extract_if(.., |request| request.deadline <= now);

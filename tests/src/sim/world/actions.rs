@@ -3,6 +3,7 @@
 use wasm_node_protocol::Pid;
 use wasm_node_protocol::cluster::ClusterInput;
 use wasm_node_protocol::global::{Resolver, Wish};
+use wasm_node_protocol::membership::MembershipInput;
 
 use super::World;
 use crate::sim::checks;
@@ -104,7 +105,7 @@ impl World {
         };
         self.note(|| format!("n{node}: disconnect {peer}"));
         self.with(node, |node, now| {
-            node.input(now, ClusterInput::Disconnect { node: peer })
+            node.input(now, MembershipInput::Disconnect { node: peer })
         });
     }
 

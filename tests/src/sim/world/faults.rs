@@ -2,8 +2,7 @@
 
 use std::cmp::Reverse;
 
-use wasm_node_protocol::cluster::ClusterInput;
-use wasm_node_protocol::membership::DialTarget;
+use wasm_node_protocol::membership::{DialTarget, MembershipInput};
 
 use super::{Event, Mend, REST_US, World};
 use crate::sim::network::{Micros, NodeIndex, Path};
@@ -97,7 +96,7 @@ impl World {
             }
             _ => {
                 self.note(|| format!("n{node} leaves"));
-                self.with(node, |node, now| node.input(now, ClusterInput::Leave));
+                self.with(node, |node, now| node.input(now, MembershipInput::Leave));
                 let left = self.network.ends_of(node);
                 if !left.is_empty() {
                     self.check(Err(format!("n{node} left, but did not close {left:?}")));
