@@ -66,9 +66,14 @@ impl<A: Actor> Holder<A> {
     }
 }
 
-/// Makes this crate the component of an [`Actor`]. Once a component.
+/// Makes this crate the component of an [`Actor`]; with the functions of
+/// [`rpc_functions!`](crate::rpc_functions) as the second argument, if it offers some. Once a
+/// component.
 #[macro_export]
 macro_rules! export_actor {
+    ($actor:ty, $functions:ty $(,)?) => {
+        $crate::export_actor!($crate::rpc::WithFunctions<$actor, $functions>);
+    };
     ($actor:ty) => {
         const _: () = {
             static HOLDER: $crate::actor::Holder<$actor> = $crate::actor::Holder::new();
@@ -96,11 +101,22 @@ macro_rules! export_actor {
     };
 }
 
-/// Makes this crate the component of a [`GenServer`](crate::GenServer). Once a component.
+/// Makes this crate the component of a [`GenServer`](crate::GenServer); with the functions of
+/// [`rpc_functions!`](crate::rpc_functions) as the second argument, if it offers some. Once a
+/// component.
 #[macro_export]
 macro_rules! export_gen_server {
-    ($server:ty) => {
-        $crate::export_actor!($crate::gen_server::GenServerActor<$server>);
+    ($server:ty $(, $functions:ty)? $(,)?) => {
+        $crate::export_actor!($crate::gen_server::GenServerActor<$server> $(, $functions)?);
+    };
+}
+
+/// Makes this crate the component of functions alone, as
+/// [`rpc_functions!`](crate::rpc_functions) declares them. Once a component.
+#[macro_export]
+macro_rules! export_functions {
+    ($functions:ty) => {
+        $crate::export_actor!($crate::rpc::NoActor, $functions);
     };
 }
 

@@ -16,6 +16,11 @@ pub fn nodes() -> Vec<String> {
     node::nodes(node::NodeSet::Visible)
 }
 
+/// The hidden nodes connected to this one, sorted.
+pub fn hidden_nodes() -> Vec<String> {
+    node::nodes(node::NodeSet::Hidden)
+}
+
 /// As [`nodes`], with the hidden ones.
 pub fn all_nodes() -> Vec<String> {
     node::nodes(node::NodeSet::All)
@@ -34,14 +39,22 @@ pub async fn connect(to: &str) -> Result<String, String> {
     }
 }
 
-/// Cuts the connection to a node; whether there was one.
+/// Cuts the connection to a node; whether there was one. The two stay apart until one of them
+/// names the other.
 pub fn disconnect(from: &str) -> bool {
     node::disconnect(from)
 }
 
-/// Whether this actor gets [`Info::NodeUp`](crate::Info::NodeUp) and `NodeDown` from now on.
+/// Whether this actor gets [`Info::NodeUp`](crate::Info::NodeUp) and `NodeDown` of all nodes from
+/// now on, hidden ones too: one message an event, however often it asked.
 pub fn monitor_nodes(on: bool) {
     node::monitor_nodes(on);
+}
+
+/// One monitor of a node more, or less: each gives one [`Info::NodeDown`](crate::Info::NodeDown)
+/// when the node goes down, or at once if it cannot be reached, and is used up by that.
+pub fn monitor_node(of: &str, on: bool) {
+    node::monitor_node(of, on);
 }
 
 /// The digest of the version of its code that this actor runs, in hex.

@@ -445,3 +445,59 @@ fn a_lock_is_let_go_whatever_becomes_of_the_work() {
         assert_eq!(fake::did(), expected);
     }
 }
+
+struct Follower;
+impl Task for Follower {
+    async fn main(_: Vec<u8>) -> ExitReason {
+        let room = groups::Scope::new("s");
+        let (monitor, mut members) = room.monitor("room").unwrap();
+        {
+            let mut changes = monitor.changes();
+            for _ in 0..3 {
+                changes.next().await.apply(&mut members);
+            }
+        }
+        assert_eq!(members, [ME]);
+        // What is not followed any more comes as any message does.
+        let next = task::receive().await;
+        assert!(matches!(next, Message::GroupLeft(_)), "{next:?}");
+        assert!(monitor.cancel());
+        assert_eq!(task::receive().await, Message::Info(vec![1]));
+        ExitReason::Normal
+    }
+}
+
+#[test]
+fn changes_of_a_group_go_to_whoever_follows_it() {
+    fake::reset();
+    let (mut follower, _) = TaskActor::<Follower>::init(Start::Fresh(vec![])).unwrap();
+    let tag = Ref { node: 1, serial: 1 };
+    let other = Pid { node: 2, serial: 1 };
+    let joined = |pids: &[Pid]| Message::GroupJoined((tag, "room".into(), pids.into()));
+    let left = |pids: &[Pid]| Message::GroupLeft((tag, "room".into(), pids.into()));
+    fake::deliver(joined(&[ME, other, other]));
+    fake::deliver(left(&[other]));
+    assert_eq!(follower.turn(), Outcome::Wait);
+    fake::deliver(left(&[other]));
+    fake::deliver(left(&[ME]));
+    // In the stash when the monitor is cancelled.
+    fake::deliver(joined(&[ME]));
+    fake::deliver(Message::Info(vec![1]));
+    assert_eq!(follower.turn(), Outcome::Stop(ExitReason::Normal));
+}
+
+#[test]
+fn a_server_hears_of_groups_as_info() {
+    let mut server = started(0);
+    let tag = Ref { node: 1, serial: 5 };
+    fake::deliver(Message::GroupJoined((tag, "room".into(), vec![ME])));
+    server.turn();
+    let [seen] = &state(&mut server).seen[..] else {
+        panic!("one message");
+    };
+    assert!(seen.starts_with("Group { monitor: GroupMonitor("), "{seen}");
+    assert!(
+        seen.contains(r#"change: Joined { group: "room", actors: ["#),
+        "{seen}"
+    );
+}

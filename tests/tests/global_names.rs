@@ -317,6 +317,8 @@ fn when_two_parts_meet_each_name_is_resolved_as_its_holder_asked() -> Result<()>
         let seen = office.tell(number, "seen")?;
         Ok(seen.contains(&format!("conflict {by} {winner}")))
     };
+    // The one that nobody resolves takes longest, and is all that is not decided yet.
+    eventually("silence is an answer", || told(2, "ask:judge-silent"))?;
     for (by, holder) in names {
         for (number, id) in [(1, &first), (2, &second)] {
             let loses = holder != Some(id);
@@ -369,7 +371,9 @@ fn the_smaller_part_refuses_if_it_is_told_to() -> Result<()> {
     for words in ["register name", "lock safe try"] {
         assert_eq!(office.tell(1, words)?, "ok", "{words}");
     }
+    // Whoever was cut off by a user is so until a user links it again.
     office.heal(3, 1)?;
+    office.heal(3, 2)?;
     office.sees(3, 2)?;
     let first = office.tell(1, "id")?;
     office.eventually_says(3, "register name", &format!("taken {first}"))?;

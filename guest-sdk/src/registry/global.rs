@@ -120,10 +120,10 @@ pub fn set_lock(
         Wait::Endless => None,
     };
     let tag = sys::set_lock(&lock.resource, lock.requester.as_deref(), timeout_ms);
-    let mut waiting = Held(Some(lock.clone()));
+    let waiting = Held(Some(lock.clone()));
     async move {
         let result = answer(tag).await;
-        waiting.0 = None;
+        waiting.leave();
         result
     }
 }
@@ -147,6 +147,13 @@ pub async fn trans<F: Future>(
 
 /// Lets a lock go when dropped, or gives up waiting for it.
 struct Held(Option<LockId>);
+
+impl Held {
+    /// Nothing to let go: it is not held, or others see to that.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {

@@ -7,6 +7,7 @@
 //! Deliberately does not know sockets; ticks belong to each link's own [`crate::session`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::codec::WireMessage;
 use crate::exit::RegisterError;
@@ -14,9 +15,9 @@ use crate::global::{
     Conflict, Global, GlobalInput, GlobalOutput, NoVerdict, PartitionPolicy, QuestionId, RequestId,
     Requester, Wish,
 };
-use crate::groups::{GroupError, Groups, GroupsOutput};
+use crate::groups::{GroupChange, GroupError, GroupEvent, GroupId, Groups, GroupsOutput};
 use crate::handshake::{Hello, Peer, Refusal};
-use crate::ids::{Incarnation, NodeName, Pid};
+use crate::ids::{Incarnation, NodeName, Pid, Ref};
 use crate::membership::{
     DialTarget, LinkId, Membership, MembershipInput, MembershipMessage, MembershipOutput,
 };
@@ -155,19 +156,23 @@ pub enum ClusterOutput {
         /// When the answer is too late.
         until: Millis,
     },
-    /// For the look-up table of groups: one more membership.
-    GroupJoined {
+    /// For the look-up table of groups: so many memberships more or less.
+    GroupChanged {
         /// The group.
-        group: String,
-        /// The actor.
-        pid: Pid,
+        group: Arc<GroupId>,
+        /// More or less.
+        change: GroupChange,
+        /// Whose; never none.
+        pids: Vec<Pid>,
     },
-    /// For the look-up table of groups: one membership less.
-    GroupLeft {
-        /// The group.
-        group: String,
+    /// Tell an actor of this node of a group that it monitors.
+    GroupTold {
         /// The actor.
-        pid: Pid,
+        watcher: Pid,
+        /// Its monitor.
+        monitor: Ref,
+        /// What happened.
+        event: GroupEvent,
     },
 }
 
@@ -188,7 +193,7 @@ impl Cluster {
     pub fn new(hello: Hello, seed: u64) -> Self {
         Self {
             global: Global::new(hello.name.clone(), seed ^ 0x676c_6f62_616c),
-            groups: Groups::new(),
+            groups: Groups::new(hello.incarnation),
             membership: Membership::new(hello, seed),
             leaving: None,
             outputs: VecDeque::new(),
@@ -265,21 +270,41 @@ impl Cluster {
         self.membership.judge(link, peer)
     }
 
-    /// Adds an actor of this node to a group, at once here and soon everywhere.
+    /// Adds actors of this node to a group, at once here and soon everywhere: [`Groups::join`].
     ///
     /// # Errors
-    /// The name is bad, or there are too many memberships.
-    pub fn join(&mut self, now: Millis, group: &str, pid: Pid) -> Result<(), GroupError> {
-        let joined = self.groups.join(group, pid);
+    /// One is not of this node, or there are too many memberships.
+    pub fn join(&mut self, now: Millis, group: GroupId, actors: &[Pid]) -> Result<(), GroupError> {
+        let joined = self.groups.join(group, actors);
         self.settle(now);
         joined
     }
 
-    /// Undoes one join; whether there was one.
-    pub fn leave(&mut self, now: Millis, group: &str, pid: Pid) -> bool {
-        let left = self.groups.leave(group, pid);
+    /// Undoes one join for each time an actor is named; whether there was any.
+    pub fn leave(&mut self, now: Millis, group: &GroupId, actors: &[Pid]) -> bool {
+        let left = self.groups.leave(group, actors);
         self.settle(now);
         left
+    }
+
+    /// An actor of this node hears of each change of a group, or of a whole scope, from this
+    /// moment on; returns the members now: [`Groups::monitor`].
+    ///
+    /// # Errors
+    /// The names are bad, or there are too many monitors.
+    pub fn monitor_groups(
+        &mut self,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+        self.groups.monitor(monitor, watcher, scope, group)
+    }
+
+    /// Ends a monitor of that actor; whether there was one.
+    pub fn demonitor_groups(&mut self, monitor: Ref, watcher: Pid) -> bool {
+        self.groups.demonitor(monitor, watcher)
     }
 
     /// Gives up a global name, at once if an actor of this node holds it, soon otherwise;
@@ -338,6 +363,18 @@ impl Cluster {
     #[cfg(feature = "mutations")]
     pub fn global_mut(&mut self) -> &mut Global {
         &mut self.global
+    }
+
+    /// The groups, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn groups_mut(&mut self) -> &mut Groups {
+        &mut self.groups
+    }
+
+    /// Membership, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn membership_mut(&mut self) -> &mut Membership {
+        &mut self.membership
     }
 
     fn is_hidden(&self) -> bool {
@@ -461,8 +498,24 @@ impl Cluster {
                 return self.send(&to, WireMessage::Groups(message));
             }
             GroupsOutput::Misbehaved { node, reason } => return self.reject(now, node, reason),
-            GroupsOutput::Joined { group, pid } => ClusterOutput::GroupJoined { group, pid },
-            GroupsOutput::Left { group, pid } => ClusterOutput::GroupLeft { group, pid },
+            GroupsOutput::Changed {
+                group,
+                change,
+                pids,
+            } => ClusterOutput::GroupChanged {
+                group,
+                change,
+                pids,
+            },
+            GroupsOutput::Tell {
+                watcher,
+                monitor,
+                event,
+            } => ClusterOutput::GroupTold {
+                watcher,
+                monitor,
+                event,
+            },
         });
     }
 

@@ -121,6 +121,8 @@ pub enum NodeRequest {
         /// What to do in a conflict.
         resolver: Resolver,
     },
+    /// Are you there? Travels as signals do. Answered by [`NodeReply::Pong`].
+    Ping,
 }
 
 /// What a host answers.
@@ -136,6 +138,8 @@ pub enum NodeReply {
     Whereis(Option<Pid>),
     /// How the claim went.
     Registered(Result<(), RegisterError>),
+    /// Here.
+    Pong,
 }
 
 /// Why bytes are no message. The peer's fault: it is broken or hostile, close the link.
@@ -172,12 +176,12 @@ const KIND_RESPONSE: u8 = 5;
 
 impl WireMessage {
     /// The lane that it must travel in. Spawns share the signals' lane, so that a child's
-    /// first signal never overtakes the news of its existence; so do goodbyes, which would
-    /// otherwise end the link before the signals sent earlier are read.
+    /// first signal never overtakes the news of its existence. Goodbyes come last, or they
+    /// would end the link before the signals sent earlier are read.
     pub fn lane(&self) -> Lane {
         match self {
             Self::Membership(MembershipMessage::Disconnect | MembershipMessage::Leaving) => {
-                Lane::Signal
+                Lane::Last
             }
             Self::Tick | Self::Membership(_) | Self::Global(_) | Self::Groups(_) => Lane::Control,
             Self::Signal { .. }
@@ -185,11 +189,16 @@ impl WireMessage {
                 request:
                     NodeRequest::Spawn { .. }
                     | NodeRequest::WhereisName(_)
-                    | NodeRequest::Register { .. },
+                    | NodeRequest::Register { .. }
+                    | NodeRequest::Ping,
                 ..
             }
             | Self::Reply {
-                reply: NodeReply::Spawned(_) | NodeReply::Whereis(_) | NodeReply::Registered(_),
+                reply:
+                    NodeReply::Spawned(_)
+                    | NodeReply::Whereis(_)
+                    | NodeReply::Registered(_)
+                    | NodeReply::Pong,
                 ..
             } => Lane::Signal,
             Self::Request { .. } | Self::Reply { .. } => Lane::Bulk,

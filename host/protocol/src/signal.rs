@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{CallError, ExitReason, RegisterError, SpawnError};
+use crate::groups::GroupEvent;
 use crate::ids::{NodeName, Pid, Ref};
 
 /// Where a message goes, as an actor says it.
@@ -169,4 +170,29 @@ pub enum Signal {
     NodeUp(NodeEvent),
     /// A node went down.
     NodeDown(NodeEvent),
+    /// A group that this actor monitors changed.
+    Group {
+        /// The monitor.
+        tag: Ref,
+        /// What happened.
+        event: GroupEvent,
+    },
+}
+
+impl Signal {
+    /// The actor that it comes from, where the signal itself says so.
+    pub fn sender(&self) -> Option<Pid> {
+        let sender = match self {
+            Self::Request { from, .. }
+            | Self::Link { from }
+            | Self::Unlink { from }
+            | Self::Monitor { from, .. }
+            | Self::Exit { from, .. } => *from,
+            Self::Down { pid, .. } => *pid,
+            Self::Spawned { result, .. } => *result.as_ref().ok()?,
+            _ => return None,
+        };
+        // Of nobody, as after a look-up in vain.
+        (sender.serial != 0).then_some(sender)
+    }
 }

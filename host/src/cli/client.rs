@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::Conflict;
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
@@ -232,4 +233,6 @@ impl Host for Guest {
     fn name_conflict(&self, _: Conflict) {}
 
     fn resolve(&self, _: Dispute) {}
+
+    fn group_told(&self, _: Pid, _: Ref, _: GroupEvent) {}
 }

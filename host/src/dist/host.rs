@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest, WireMessage};
 use wasm_node_protocol::global::{Conflict, QuestionId};
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, Target};
 
@@ -33,6 +34,9 @@ pub trait Host: Send + Sync + 'static {
     fn node_down(&self, node: Incarnation, event: NodeEvent);
     /// The answer to [`Dist::claim`], exactly once.
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>);
+    /// A group that an actor of this node monitors changed. In the order of the changes, after
+    /// the look-up tables have them.
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent);
     /// An actor of this node lost a global name.
     fn name_conflict(&self, conflict: Conflict);
     /// Two parts of a cluster met, and an actor of this node says who keeps a global name: ask

@@ -36,9 +36,9 @@ use tokio::task::JoinHandle;
 use wasm_node_protocol::codec::{
     Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
 };
-use wasm_node_protocol::frame::{Lane, MAX_FRAME_BYTES};
+use wasm_node_protocol::frame::MAX_FRAME_BYTES;
 use wasm_node_protocol::global::{NoVerdict, QuestionId, Requester, Wish};
-use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::groups::{GroupError, GroupId};
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
 
@@ -195,6 +195,19 @@ impl Dist {
 
     /// Sends a signal to another node; never waits. From any thread.
     pub fn send(&self, node: Incarnation, to: &Target, signal: &Signal) -> SendOutcome {
+        self.send_from(signal.sender(), node, to, signal)
+    }
+
+    /// As [`Dist::send`], with the actor of this node that it comes from. Signals of one sender
+    /// arrive in the order sent; those without one are ordered with nothing.
+    pub fn send_from(
+        &self,
+        sender: Option<Pid>,
+        node: Incarnation,
+        to: &Target,
+        signal: &Signal,
+    ) -> SendOutcome {
+        let sender = sender.map(|sender| sender.serial);
         let none = Metadata::default();
         let pushed = self.kernel.tables.with_link(node, |link| {
             let pushed = match signal {
@@ -207,11 +220,11 @@ impl Dist {
                     let mut head = Vec::new();
                     let body = encode_signal_head(to, &none, signal, &mut head);
                     link.outbox
-                        .push_parts(Lane::Signal, head, body.cloned().unwrap_or_default())
+                        .push_signal_parts(sender, head, body.cloned().unwrap_or_default())
                 }
                 _ => {
                     let encode = |out: &mut Vec<u8>| encode_signal(to, &none, signal, out);
-                    link.outbox.push_with(Lane::Signal, encode)
+                    link.outbox.push_signal_with(sender, encode)
                 }
             };
             (pushed, link.is_due(pushed).then(|| link.clone()))
@@ -484,31 +497,63 @@ impl Dist {
         self.kernel.tables.names()
     }
 
-    /// Adds an actor of this node to a group: at once here, soon everywhere. As with
-    /// [`Dist::claim`], tell [`Dist::actor_gone`] of an actor that has just ended.
-    pub fn join(&self, group: &str, actor: Pid) -> Result<(), GroupError> {
-        self.kernel.join(group, actor)
+    /// Adds actors of this node to a group: at once here, soon everywhere. As with
+    /// [`Dist::claim`], tell [`Dist::actor_gone`] of those that have just ended.
+    ///
+    /// # Errors
+    /// A bad name, an actor of another node, too many memberships; then none joined.
+    pub fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError> {
+        self.kernel.join(GroupId::new(scope, group)?, actors)
     }
 
-    /// Undoes one join; whether there was one.
-    pub fn leave(&self, group: &str, actor: Pid) -> bool {
-        self.kernel.leave(group, actor)
+    /// Undoes one join for each time an actor is named; whether there was any.
+    pub fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool {
+        GroupId::new(scope, group).is_ok_and(|group| self.kernel.leave(&group, actors))
     }
 
-    /// The members of a group, once for each join.
-    pub fn members(&self, group: &str) -> Vec<Pid> {
-        self.kernel.tables.members(group, |_| true)
+    /// The members of a group, once for each join. Never waits.
+    pub fn members(&self, scope: &str, group: &str) -> Vec<Pid> {
+        self.kernel.tables.members(scope, group, |_| true)
     }
 
     /// The members of a group on this node.
-    pub fn local_members(&self, group: &str) -> Vec<Pid> {
+    pub fn local_members(&self, scope: &str, group: &str) -> Vec<Pid> {
         let here = self.kernel.config.incarnation;
-        self.kernel.tables.members(group, |pid| pid.node == here)
+        let tables = &self.kernel.tables;
+        tables.members(scope, group, |pid| pid.node == here)
     }
 
-    /// The groups that have members, sorted.
-    pub fn groups(&self) -> Vec<String> {
-        self.kernel.tables.groups()
+    /// The groups of a scope that have members, sorted.
+    pub fn groups(&self, scope: &str) -> Vec<String> {
+        self.kernel.tables.groups(scope, |_| true)
+    }
+
+    /// The groups of a scope that have members on this node, sorted.
+    pub fn local_groups(&self, scope: &str) -> Vec<String> {
+        let here = self.kernel.config.incarnation;
+        self.kernel.tables.groups(scope, |pid| pid.node == here)
+    }
+
+    /// From this moment on an actor of this node hears of each change of a group, or of each
+    /// group of a scope, by [`Host::group_told`]; returns the members at this moment, by group.
+    /// As with [`Dist::join`], tell [`Dist::actor_gone`] if it has just ended.
+    ///
+    /// # Errors
+    /// A bad name, or too many monitors.
+    pub fn monitor_groups(
+        &self,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+        self.kernel.monitor_groups(monitor, watcher, scope, group)
+    }
+
+    /// Ends a monitor of that actor; whether there was one. What was told before may still
+    /// arrive.
+    pub fn demonitor_groups(&self, monitor: Ref, watcher: Pid) -> bool {
+        self.kernel.demonitor_groups(monitor, watcher)
     }
 
     /// An actor of this node ended: its global names and memberships go. Cheap for one that

@@ -1,6 +1,7 @@
 //! What waits to be sent over one link: filled by any thread, emptied by whoever writes.
 //!
-//! Contract: messages of one lane leave in the order pushed, control first. Pushing never
+//! Contract: messages of one lane leave in the order pushed, control first, and signals in the
+//! order of their senders (see `protocol::frame`). Pushing never
 //! waits; over [`PEER_QUEUE_HIGH_BYTES`] it says that the sender should, and over
 //! [`MAX_PEER_QUEUE_BYTES`] the outbox closes for good, so that memory stays bounded even if
 //! nobody listens.
@@ -78,9 +79,18 @@ impl Outbox {
         self.push(|queue| queue.push_with(lane, encode))
     }
 
-    /// Queues one message of two parts, of which the second is not copied if it is large.
-    pub fn push_parts(&self, lane: Lane, head: Vec<u8>, body: Bytes) -> Pushed {
-        self.push(|queue| queue.push_parts(lane, head, body))
+    /// Queues one signal, in order with what the same sender sent before.
+    pub fn push_signal_with(
+        &self,
+        sender: Option<u64>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Pushed {
+        self.push(|queue| queue.push_signal_with(sender, encode))
+    }
+
+    /// As `push_signal_with`, of two parts, of which the second is not copied if it is large.
+    pub fn push_signal_parts(&self, sender: Option<u64>, head: Vec<u8>, body: Bytes) -> Pushed {
+        self.push(|queue| queue.push_signal_parts(sender, head, body))
     }
 
     fn push(&self, push: impl FnOnce(&mut FrameWriter) -> Result<(), FrameError>) -> Pushed {

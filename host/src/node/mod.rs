@@ -8,10 +8,11 @@ mod app;
 mod control;
 mod http;
 mod modules;
+mod node_watch;
 mod output;
 mod services;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
@@ -28,8 +29,9 @@ use crate::dist::{Answer, ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
 use crate::process::{Process, Program, Runtime};
 use crate::store::{Store, StoreError};
-use crate::wasm::Engine;
+use crate::wasm::{Engine, Home};
 use modules::{Loaded, ModuleError, Modules};
+use node_watch::NodeWatch;
 use output::Output;
 
 /// Whom to connect to at the start.
@@ -122,7 +124,7 @@ struct Inner {
     dist: OnceLock<Dist>,
     output: Output,
     /// Actors that get `NodeUp` and `NodeDown`.
-    node_watchers: Mutex<HashSet<Pid>>,
+    node_watch: Mutex<NodeWatch>,
     /// Who waits for a global name that is not its own, or to begin.
     registering: Mutex<HashMap<Ref, Registering>>,
     /// One at a time fetches a digest.
@@ -160,7 +162,7 @@ impl Node {
             store,
             dist: OnceLock::new(),
             output,
-            node_watchers: Mutex::default(),
+            node_watch: Mutex::default(),
             registering: Mutex::default(),
             fetching: Mutex::default(),
             http: Mutex::default(),
@@ -232,6 +234,16 @@ impl Inner {
     fn this(&self) -> Arc<Self> {
         // `self` is reached through an `Arc` only, so it is alive.
         self.this.upgrade().expect("an Inner lives in its Arc")
+    }
+
+    /// What a component's instance finds around it.
+    fn home(&self, process: Arc<Process>) -> Home {
+        Home {
+            process,
+            runtime: self.runtime.clone(),
+            services: self.this(),
+            keyvalue: self.store.clone(),
+        }
     }
 
     fn dist(&self) -> &Dist {

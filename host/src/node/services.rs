@@ -8,12 +8,14 @@ use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{
     Conflict, NoVerdict, REGISTER_TIMEOUT_MS, RESOLVE_TIMEOUT_MS, Requester, Resolver, Wish,
 };
+use wasm_node_protocol::groups::{GroupError, GroupEvent};
 use wasm_node_protocol::{
     Destination, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref,
     RegisterError, Signal, SpawnError, SpawnOptions, Target,
 };
 
 use super::modules::ModuleError;
+use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, RequestError, SendOutcome};
 use crate::process::{Native, Network, Process, Sent, SpawnRequest};
@@ -66,14 +68,7 @@ impl Inner {
         })?;
         before(process.pid);
         let pid = process.pid;
-        let program = WasmProgram::new(
-            process.clone(),
-            self.runtime.clone(),
-            self.this(),
-            self.store.clone(),
-            slot,
-            args,
-        );
+        let program = WasmProgram::new(self.home(process.clone()), slot, args);
         match global {
             None => self.runtime.begin(&process, Box::new(program)),
             Some(name) => {
@@ -427,25 +422,67 @@ impl Services for Inner {
         names.map(|(name, _)| name).collect()
     }
 
-    fn join(&self, actor: &Process, group: &str) {
+    fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError> {
+        let processes = || {
+            actors
+                .iter()
+                .map(|actor| (*actor, self.runtime.get(*actor)))
+        };
+        for (_, process) in processes() {
+            if let Some(process) = process {
+                self.runtime.note_cluster_tables(&process);
+            }
+        }
+        self.dist().join(scope, group, actors)?;
+        // What ended just before it was noted, or long ago, is no member.
+        for (actor, _) in processes().filter(|(_, process)| process.is_none()) {
+            self.dist().actor_gone(actor);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool {
+        self.dist().leave(scope, group, actors)
+    }
+
+    fn members(&self, scope: &str, group: &str, local: bool) -> Vec<Pid> {
+        match local {
+            true => self.dist().local_members(scope, group),
+            false => self.dist().members(scope, group),
+        }
+    }
+
+    fn groups(&self, scope: &str, local: bool) -> Vec<String> {
+        match local {
+            true => self.dist().local_groups(scope),
+            false => self.dist().groups(scope),
+        }
+    }
+
+    fn monitor_groups(
+        &self,
+        actor: &Process,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError> {
+        let tag = self.runtime.make_ref();
         self.runtime.note_cluster_tables(actor);
-        if let Err(error) = self.dist().join(group, actor.pid) {
-            tracing::warn!(group, actor = %actor.pid.display(0), %error, "cannot join the group");
+        // Before anybody can send it anything.
+        self.runtime.expect_groups(actor, tag);
+        let members = self.dist().monitor_groups(tag, actor.pid, scope, group);
+        if members.is_err() {
+            self.runtime.forget_groups(actor, tag);
         }
         if self.runtime.get(actor.pid).is_none() {
             self.dist().actor_gone(actor.pid);
         }
+        members.map(|members| (tag, members))
     }
 
-    fn leave(&self, actor: &Process, group: &str) -> bool {
-        self.dist().leave(group, actor.pid)
-    }
-
-    fn members(&self, group: &str, local: bool) -> Vec<Pid> {
-        match local {
-            true => self.dist().local_members(group),
-            false => self.dist().members(group),
-        }
+    fn demonitor_groups(&self, actor: &Process, monitor: Ref) -> bool {
+        self.dist().demonitor_groups(monitor, actor.pid);
+        // What is on its way finds nobody who waits for it.
+        self.runtime.forget_groups(actor, monitor)
     }
 
     fn nodes(&self, which: NodeSet) -> Vec<String> {
@@ -495,12 +532,37 @@ impl Services for Inner {
         node.parse().is_ok_and(|name| self.dist().disconnect(&name))
     }
 
-    fn monitor_nodes(&self, actor: Pid, on: bool) {
-        let mut watchers = self.node_watchers.lock();
-        match on {
-            true => watchers.insert(actor),
-            false => watchers.remove(&actor),
+    fn monitor_nodes(&self, actor: &Process, on: bool) {
+        self.runtime.note_cluster_tables(actor);
+        self.node_watch.lock().subscribe(actor.pid, on);
+    }
+
+    fn monitor_node(&self, actor: &Arc<Process>, node: &str, on: bool) {
+        let name = match node.parse::<NodeName>() {
+            // A node never sees itself go down.
+            Ok(name) if name == *self.runtime.name() => return,
+            Ok(name) => name,
+            Err(_) => return,
         };
+        if !on {
+            return self.node_watch.lock().demonitor(actor.pid, &name);
+        }
+        self.runtime.note_cluster_tables(actor);
+        if self.node_watch.lock().monitor(actor.pid, &name).is_err() {
+            actor.doom(ExitReason::Limit(format!(
+                "node monitors: more than {MAX_NODE_MONITORS}"
+            )));
+            return;
+        }
+        // Noted first, so that a connection that goes down at this moment is not missed.
+        if self.dist().incarnation_of(&name).is_none() {
+            let this = self.this();
+            self.runtime.io().spawn(async move {
+                if let Err(error) = this.dist().connect(&name).await {
+                    this.tell_of_no_connection(name, error.reason);
+                }
+            });
+        }
     }
 
     fn modules(&self) -> Vec<ModuleInfo> {
@@ -531,13 +593,11 @@ impl Services for Inner {
 
 impl Network for Inner {
     fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent {
-        match self.dist().send(node, &to, &signal) {
-            SendOutcome::Sent => Sent::Ok,
-            SendOutcome::Congested => Sent::Congested,
-            // Bodies are bounded before they come here; what is too large all the same is as
-            // good as sent over a link that broke.
-            SendOutcome::NoConnection | SendOutcome::TooLarge => Sent::NoConnection,
-        }
+        sent(self.dist().send(node, &to, &signal))
+    }
+
+    fn send_from(&self, sender: Pid, node: Incarnation, to: Target, signal: Signal) -> Sent {
+        sent(self.dist().send_from(Some(sender), node, &to, &signal))
     }
 
     fn wait_for_room(&self, node: Incarnation, timeout: Duration) {
@@ -558,6 +618,7 @@ impl Network for Inner {
     }
 
     fn actor_gone(&self, pid: Pid) {
+        self.node_watch.lock().actor_gone(pid);
         self.dist().actor_gone(pid);
     }
 
@@ -587,6 +648,16 @@ impl Network for Inner {
         if let Some(dist) = self.dist.get() {
             dist.ring();
         }
+    }
+}
+
+fn sent(outcome: SendOutcome) -> Sent {
+    match outcome {
+        SendOutcome::Sent => Sent::Ok,
+        SendOutcome::Congested => Sent::Congested,
+        // Bodies are bounded before they come here; what is too large all the same is as good as
+        // sent over a link that broke.
+        SendOutcome::NoConnection | SendOutcome::TooLarge => Sent::NoConnection,
     }
 }
 
@@ -629,6 +700,7 @@ impl Host for Inner {
                     answer.send(NodeReply::Code(this.modules.bytes(digest).map(Into::into)));
                 });
             }
+            NodeRequest::Ping => answer.send(NodeReply::Pong),
             NodeRequest::WhereisName(name) => {
                 answer.send(NodeReply::Whereis(self.dist().whereis(&name)));
             }
@@ -656,13 +728,15 @@ impl Host for Inner {
 
     fn node_up(&self, _: Incarnation, event: NodeEvent) {
         tracing::info!(node = %event.node, kind = ?event.kind, "node up");
-        self.tell_node_watchers(|| Signal::NodeUp(event.clone()));
+        let told = self.node_watch.lock().on_up();
+        self.tell_watchers(told, || Signal::NodeUp(event.clone()));
     }
 
     fn node_down(&self, node: Incarnation, event: NodeEvent) {
         tracing::info!(node = %event.node, reason = event.reason, "node down");
         self.runtime.node_down(node);
-        self.tell_node_watchers(|| Signal::NodeDown(event.clone()));
+        let told = self.node_watch.lock().on_down(&event.node);
+        self.tell_watchers(told, || Signal::NodeDown(event.clone()));
     }
 
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>) {
@@ -685,6 +759,14 @@ impl Host for Inner {
         };
         self.runtime
             .signal(asker, Signal::Registered { tag, result });
+    }
+
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
+        let signal = Signal::Group {
+            tag: monitor,
+            event,
+        };
+        self.runtime.signal(watcher, signal);
     }
 
     fn name_conflict(&self, conflict: Conflict) {
@@ -717,12 +799,22 @@ impl Host for Inner {
 }
 
 impl Inner {
-    fn tell_node_watchers(&self, signal: impl Fn() -> Signal) {
-        let mut watchers = self.node_watchers.lock();
-        watchers.retain(|watcher| self.runtime.get(*watcher).is_some());
-        for watcher in watchers.iter() {
-            self.runtime.signal(*watcher, signal());
+    fn tell_watchers(&self, told: Vec<Pid>, signal: impl Fn() -> Signal) {
+        for watcher in told {
+            self.runtime.signal(watcher, signal());
         }
+    }
+
+    /// A node that actors monitor cannot be reached.
+    fn tell_of_no_connection(&self, node: NodeName, reason: String) {
+        let told = self.node_watch.lock().end_monitors(&node);
+        let event = NodeEvent {
+            node,
+            // Nobody knows.
+            kind: NodeKind::Visible,
+            reason,
+        };
+        self.tell_watchers(told, || Signal::NodeDown(event.clone()));
     }
 
     /// Ends an actor from outside.

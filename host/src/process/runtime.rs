@@ -1,8 +1,7 @@
-//! The processes of one node, and how signals find them.
+//! The processes of one node, and how signals find them. How they run is in [`super::turns`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,72 +12,12 @@ use wasm_node_protocol::{
 
 use super::actor::{Actor, Message, Starter};
 use super::handle::{Process, ProcessInfo, Pushed};
+use super::network::{Network, NoNetwork, Sent};
 use super::registry::Registry;
 use super::scheduler::Scheduler;
 use super::table::Table;
 use super::timers::{Action, Timers};
-use super::{
-    MAILBOX_HIGH_MESSAGES, MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX, Step,
-};
-
-/// How sending to another node went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// On its way.
-    Ok,
-    /// On its way, but the sender should pause.
-    Congested,
-    /// That node is not connected; the signal is gone.
-    NoConnection,
-}
-
-/// The other nodes, as the processes of this one see them. All calls come from any thread
-/// and none blocks, except `wait_for_room`.
-pub trait Network: Send + Sync {
-    /// Sends in order, for each pair of sender and node.
-    fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent;
-    /// Blocks the thread until there is room in the queue to that node, or the time is over.
-    fn wait_for_room(&self, node: Incarnation, timeout: Duration);
-    /// The run of that node that is connected.
-    fn incarnation_of(&self, node: &NodeName) -> Option<Incarnation>;
-    /// Who holds a global name, by what is known here.
-    fn whereis(&self, name: &str) -> Option<Pid>;
-    /// An actor that held global names or was in groups has ended.
-    fn actor_gone(&self, pid: Pid);
-    /// A turn is over on this thread. From the first call on, what this thread sends may wait
-    /// for the next, or for `flush`, to go out together.
-    fn turn_over(&self) {}
-    /// No turn follows on this thread for now: what it sent goes out.
-    fn flush(&self) {}
-    /// Called every [`super::EPOCH_TICK`] while anything runs; `long` if turns run long, so
-    /// that what waits for the end of one must go out.
-    fn look_after(&self, _long: bool) {}
-    /// Waits, on a thread with nothing to run, for what other nodes send, or for `ring`; calls
-    /// `risen` when the wait is over, then delivers what came. False at once if there is
-    /// nothing to wait for, or another thread does.
-    fn look_out(&self, _risen: &mut dyn FnMut()) -> bool {
-        false
-    }
-    /// Ends the `look_out` of whoever waits there, or will next.
-    fn ring(&self) {}
-}
-
-/// A node alone.
-pub struct NoNetwork;
-
-impl Network for NoNetwork {
-    fn send(&self, _: Incarnation, _: Target, _: Signal) -> Sent {
-        Sent::NoConnection
-    }
-    fn wait_for_room(&self, _: Incarnation, _: Duration) {}
-    fn incarnation_of(&self, _: &NodeName) -> Option<Incarnation> {
-        None
-    }
-    fn whereis(&self, _: &str) -> Option<Pid> {
-        None
-    }
-    fn actor_gone(&self, _: Pid) {}
-}
+use super::{MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX};
 
 /// What a new process is.
 pub struct SpawnRequest {
@@ -97,9 +36,9 @@ pub struct Runtime {
     node: Incarnation,
     name: NodeName,
     pub(super) scheduler: Scheduler,
-    table: Table,
-    registry: Registry,
-    timers: Arc<Timers>,
+    pub(super) table: Table,
+    pub(super) registry: Registry,
+    pub(super) timers: Arc<Timers>,
     refs: AtomicU64,
     network: Arc<OnceLock<Arc<dyn Network>>>,
     io: tokio::runtime::Handle,
@@ -320,10 +259,21 @@ impl Runtime {
         }
     }
 
+    /// As [`Self::signal`], in order with what `sender` sent before.
+    pub(super) fn signal_of(self: &Arc<Self>, sender: Pid, to: Pid, signal: Signal) -> Sent {
+        match to.node == self.node {
+            true => self.signal(to, signal),
+            false => {
+                let target = Target::Pid(to);
+                self.network().send_from(sender, to.node, target, signal)
+            }
+        }
+    }
+
     /// As [`Self::signal`], by a process in its turn, or of the host's own.
     fn signal_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) -> Sent {
         if to.node != self.node {
-            return self.signal(to, signal);
+            return self.signal_of(sender.pid, to, signal);
         }
         let mut signal = Some(signal);
         let pushed = sender.with_actor(|actor| {
@@ -476,9 +426,9 @@ impl Runtime {
         match target {
             Target::Pid(pid) => self.send_from(sender, pid, signal),
             name => {
-                if self.network().send(node, name, signal) == Sent::Congested {
-                    self.scheduler
-                        .while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
+                let sent = self.network().send_from(sender.pid, node, name, signal);
+                if sent == Sent::Congested {
+                    self.suspend_for(node);
                 }
             }
         }
@@ -487,13 +437,18 @@ impl Runtime {
     /// Blocks this thread (and no lane) until `to` has room again, for a bounded time.
     fn suspend(self: &Arc<Self>, to: Pid) {
         if to.node != self.node {
-            self.scheduler
-                .while_blocked(self, || self.network().wait_for_room(to.node, SUSPEND_MAX));
+            self.suspend_for(to.node);
         } else if let Some(process) = self.table.get(to.serial) {
             let until = Instant::now() + SUSPEND_MAX;
             self.scheduler
                 .while_blocked(self, || process.wait_for_room(until));
         }
+    }
+
+    /// As `suspend`, until the queue to another node has room.
+    fn suspend_for(self: &Arc<Self>, node: Incarnation) {
+        self.scheduler
+            .while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
     }
 
     /// Sends a request; exactly one response message follows, unless it is forgotten.
@@ -511,7 +466,8 @@ impl Runtime {
             self.resolve(to)
         };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
-        asker.with_actor(|actor| actor.add_pending(tag, node, timeout));
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        asker.with_actor(|actor| actor.add_pending(tag, node, deadline));
         // Here and not only after a turn: the asker may be the host's own, or wait in one.
         self.arm(asker);
         let refuse = |error| {
@@ -536,6 +492,9 @@ impl Runtime {
                         refuse(CallError::NoConnection);
                     }
                     (Sent::Congested, Target::Pid(pid)) if pid != asker.pid => self.suspend(pid),
+                    (Sent::Congested, Target::Name(_)) if node != self.node => {
+                        self.suspend_for(node);
+                    }
                     _ => {}
                 }
             }
@@ -561,7 +520,7 @@ impl Runtime {
         } else {
             // From now on this process has to hear when that node goes down.
             from.remote.store(true, Ordering::Release);
-            self.network().send(node, target, signal)
+            self.network().send_from(from.pid, node, target, signal)
         }
     }
 
@@ -625,11 +584,14 @@ impl Runtime {
             ),
             Err(_) => (self.node, Target::Pid(nobody), Some(ExitReason::NoProc)),
         };
-        let pid = match target {
-            Target::Pid(pid) => Some(pid),
+        let pid = match &target {
+            Target::Pid(pid) => Some(*pid),
             Target::Name(_) => None,
         };
-        process.with_actor(|actor| actor.add_monitor(tag, node, pid));
+        process.with_actor(|actor| match &target {
+            Target::Pid(pid) => actor.add_monitor(tag, node, Some(*pid)),
+            Target::Name(name) => actor.add_monitor_by_name(tag, node, name),
+        });
         let gone = gone.or_else(|| {
             let signal = Signal::Monitor {
                 from: process.pid,
@@ -653,9 +615,29 @@ impl Runtime {
 
     /// Erlang's `demonitor/2` with `flush`.
     pub fn demonitor(self: &Arc<Self>, process: &Process, tag: Ref) {
-        let watched = process.with_actor(|actor| actor.remove_monitor(tag));
+        let (named, watched) = process.with_actor(|actor| {
+            (
+                actor.monitored_by_name(Some(tag)),
+                actor.remove_monitor(tag),
+            )
+        });
         if let Some((_, Some(pid))) = watched {
-            self.signal(pid, Signal::Demonitor { tag });
+            self.signal_of(process.pid, pid, Signal::Demonitor { tag });
+        }
+        self.demonitor_by_name(process.pid, named);
+    }
+
+    /// Tells whoever has these names now. As in Erlang, a holder that has lost its name since
+    /// keeps the monitor, and its `Down` finds nobody who waits for it.
+    pub(super) fn demonitor_by_name(
+        &self,
+        watcher: Pid,
+        monitors: Vec<(Incarnation, String, Ref)>,
+    ) {
+        for (node, name, tag) in monitors {
+            let signal = Signal::Demonitor { tag };
+            self.network()
+                .send_from(watcher, node, Target::Name(name), signal);
         }
     }
 
@@ -700,9 +682,20 @@ impl Runtime {
         });
     }
 
-    /// Notes that a process holds global names or is in groups.
+    /// Notes that a process, whosoever, may hold global names or be in groups. Before it does;
+    /// and afterwards look whether it still lives.
     pub fn note_cluster_tables(&self, process: &Process) {
-        process.with_actor(|actor| actor.in_cluster_tables = true);
+        process.in_cluster_tables.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes a monitor of groups: its messages are taken from now on.
+    pub fn expect_groups(&self, process: &Process, tag: Ref) {
+        process.with_actor(|actor| actor.add_group_monitor(tag));
+    }
+
+    /// Forgets it, and its messages; whether there was one.
+    pub fn forget_groups(&self, process: &Process, tag: Ref) -> bool {
+        process.with_actor(|actor| actor.remove_group_monitor(tag))
     }
 
     /// Starts a timer whose message goes to the process itself, or, with a body, an `info`
@@ -769,145 +762,6 @@ impl Runtime {
     pub fn wake_at(&self, process: &Arc<Process>, at: Instant) {
         if process.with_actor(|actor| actor.arm_for(at)) {
             self.wake_process_at(process, at);
-        }
-    }
-
-    // ---- Running ----
-
-    /// Runs a process until its turn is over; whether it wants another at once.
-    pub(super) fn run(self: &Arc<Self>, process: &Arc<Process>) -> bool {
-        process.begin();
-        let state = process.state.lock();
-        let mut program = state.program.borrow_mut();
-        if let Some(reason) = self.take_in(process) {
-            *program = None;
-            drop(program);
-            self.finish(process, &reason);
-            return false;
-        }
-        // Woken for nothing that concerns its code, or the code is not there yet.
-        let nothing_to_do = match &*program {
-            Some(program) => !program.wants_turn() && state.actor.borrow().mailbox_len() == 0,
-            None => true,
-        };
-        if nothing_to_do {
-            self.arm(process);
-            return process.end(false);
-        }
-        let polled = program.as_mut().map(|program| program.run(process));
-        match polled {
-            Some(Poll::Ready(Step::Stop(reason))) => {
-                let program = program.take();
-                self.finish(process, &process.take_doom().unwrap_or(reason));
-                drop(program);
-                false
-            }
-            Some(Poll::Ready(step)) => {
-                let wants = program.as_ref().is_some_and(|program| program.wants_turn());
-                drop(program);
-                self.after(process, &step, wants)
-            }
-            Some(Poll::Pending) | None => {
-                drop(program);
-                self.arm(process);
-                process.end(false)
-            }
-        }
-    }
-
-    /// Accepts signals; the reason if the process has to end.
-    fn take_in(self: &Arc<Self>, process: &Process) -> Option<ExitReason> {
-        if let Some(reason) = process.take_doom() {
-            return Some(reason);
-        }
-        process.with_actor(|actor| {
-            // What an actor with much to do did not take in yet stays in the inbox, where it
-            // counts for those who send.
-            if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
-                actor.accept(|queue| process.drain(queue));
-            }
-            actor.expire();
-            actor.ending()
-        })
-    }
-
-    /// A turn is over; whether the process wants another at once.
-    fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
-        let (started, waiting, wake) = process.with_actor(|actor| {
-            let started = if *step == Step::Starting {
-                None
-            } else {
-                actor.starter.take()
-            };
-            actor.settle(step);
-            (started, actor.mailbox_len(), actor.arm())
-        });
-        if let Some(Starter { parent, tag }) = started {
-            self.signal(
-                parent,
-                Signal::Spawned {
-                    tag,
-                    result: Ok(process.pid),
-                },
-            );
-        }
-        if let Some(at) = wake {
-            self.wake_process_at(process, at);
-        }
-        process.end(wants || waiting > 0)
-    }
-
-    fn arm(&self, process: &Arc<Process>) {
-        if let Some(at) = process.with_actor(Actor::arm) {
-            self.wake_process_at(process, at);
-        }
-    }
-
-    fn wake_process_at(&self, process: &Arc<Process>, at: Instant) {
-        self.timers
-            .set(at, None, Action::Wake(Arc::downgrade(process)));
-    }
-
-    /// A process has ended: answers everybody who waits for it. Once.
-    pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
-        self.table.remove(process.pid.serial);
-        let left = process.close();
-        let (signals, starter, in_cluster_tables) = process.with_actor(|actor| {
-            // What came too late to be taken in is answered in order: links and monitors
-            // among it get the true reason.
-            let mut left = Some(left);
-            actor.accept(|queue| *queue = left.take().unwrap_or_default());
-            (
-                actor.farewell(reason),
-                actor.starter.take(),
-                actor.in_cluster_tables,
-            )
-        });
-        let names = std::mem::take(&mut *process.names());
-        for name in names {
-            self.registry.release(&name, process.pid);
-        }
-        if in_cluster_tables {
-            self.network().actor_gone(process.pid);
-        }
-        if let Some(Starter { parent, tag }) = starter {
-            let result = Err(SpawnError::InitFailed(reason.clone()));
-            self.signal(parent, Signal::Spawned { tag, result });
-        }
-        for (to, signal) in signals {
-            self.signal(to, signal);
-        }
-        // Ends that somebody asked for are no news; the others are what a crash report is.
-        let (actor, module) = (process.pid.display(0), process.label());
-        match reason {
-            ExitReason::Normal
-            | ExitReason::Shutdown
-            | ExitReason::Killed
-            | ExitReason::Kill
-            | ExitReason::AlreadyStarted(_) => {
-                tracing::debug!(%actor, module, %reason, "actor ended");
-            }
-            reason => tracing::warn!(%actor, module, %reason, "actor ended"),
         }
     }
 }

@@ -92,7 +92,8 @@ impl ActorData {
         store.limiter(|data| &mut data.limits);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |context| {
-            if context.data().process.is_doomed() {
+            let data = context.data();
+            if !data.process.may_go_on(&data.runtime) {
                 return Err(wasmtime::Error::msg("ended from outside"));
             }
             Ok(match flavour {

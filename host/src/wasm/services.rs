@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wasm_node_protocol::global::{Requester, Wish};
+use wasm_node_protocol::groups::GroupError;
 use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
 use super::version::UpgradeReport;
@@ -70,12 +71,30 @@ pub trait Services: Send + Sync {
     fn global_whereis(&self, name: &str) -> Option<Pid>;
     /// All global names known here.
     fn global_registered(&self) -> Vec<String>;
-    /// Adds the actor to a group.
-    fn join(&self, actor: &Process, group: &str);
-    /// Takes the actor out of a group; whether it was in.
-    fn leave(&self, actor: &Process, group: &str) -> bool;
+    /// Adds actors of this node to a group.
+    ///
+    /// # Errors
+    /// A bad name, an actor of another node, too many memberships.
+    fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError>;
+    /// Takes each out of a group once; whether any was in.
+    fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool;
     /// The members of a group on all nodes, or on this one.
-    fn members(&self, group: &str, local: bool) -> Vec<Pid>;
+    fn members(&self, scope: &str, group: &str, local: bool) -> Vec<Pid>;
+    /// The groups of a scope with members on any node, or on this one.
+    fn groups(&self, scope: &str, local: bool) -> Vec<String>;
+    /// Tells the actor of each change of a group, or of all of a scope, from now on; their
+    /// members now.
+    ///
+    /// # Errors
+    /// A bad name, or too many monitors.
+    fn monitor_groups(
+        &self,
+        actor: &Process,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError>;
+    /// Ends such a monitor, and takes its messages back; whether there was one.
+    fn demonitor_groups(&self, actor: &Process, monitor: Ref) -> bool;
     /// The nodes connected to this one, sorted.
     fn nodes(&self, which: NodeSet) -> Vec<String>;
     /// The name of a pid's node.
@@ -85,7 +104,9 @@ pub trait Services: Send + Sync {
     /// Cuts the connection to a node; whether there was one.
     fn disconnect(&self, node: &str) -> bool;
     /// Whether the actor gets `NodeUp` and `NodeDown` from now on.
-    fn monitor_nodes(&self, actor: Pid, on: bool);
+    fn monitor_nodes(&self, actor: &Process, on: bool);
+    /// One monitor of a node more, or less; see `wit/node.wit`.
+    fn monitor_node(&self, actor: &Arc<Process>, node: &str, on: bool);
     /// The current version of each module.
     fn modules(&self) -> Vec<ModuleInfo>;
     /// How the move of an actor to a new version went.

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use wasm_node_protocol as protocol;
+use wasm_node_protocol::groups::GroupChange;
 use wasm_node_protocol::{Incarnation, NodeKind};
 
 use super::bindings::wasm_node::actor::global::Resolver;
+use super::bindings::wasm_node::actor::groups::GroupError;
 use super::bindings::wasm_node::actor::types as wit;
 use crate::process::{Message, Step};
 
@@ -134,6 +136,17 @@ impl From<Resolver> for protocol::global::Resolver {
     }
 }
 
+impl From<protocol::groups::GroupError> for GroupError {
+    fn from(error: protocol::groups::GroupError) -> Self {
+        use protocol::groups::GroupError as Error;
+        match error {
+            Error::BadName => Self::BadName(error.to_string()),
+            Error::NotLocal(pid) => Self::NotLocal(pid.into()),
+            Error::TooManyMemberships | Error::TooManyMonitors => Self::TooMany(error.to_string()),
+        }
+    }
+}
+
 impl From<protocol::NodeEvent> for wit::NodeEvent {
     fn from(event: protocol::NodeEvent) -> Self {
         let kind = match event.kind {
@@ -195,6 +208,14 @@ impl From<Message> for wit::Message {
             Message::NameConflict { name, holder } => Self::NameConflict((name, holder.into())),
             Message::NodeUp(event) => Self::NodeUp(event.into()),
             Message::NodeDown(event) => Self::NodeDown(event.into()),
+            Message::Group { tag, event } => {
+                let pids = event.pids.into_iter().map(Into::into).collect();
+                let told = (tag.into(), event.group, pids);
+                match event.change {
+                    GroupChange::Joined => Self::GroupJoined(told),
+                    GroupChange::Left => Self::GroupLeft(told),
+                }
+            }
         }
     }
 }

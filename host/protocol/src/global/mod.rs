@@ -225,11 +225,17 @@ impl Global {
         self.table.holder(name).or_else(withheld)
     }
 
-    /// All names and holders known here.
+    /// All names and holders known here, sorted.
     pub fn holders(&self) -> impl Iterator<Item = (&str, Pid)> {
         let withheld = self.withheld.iter();
-        let withheld = withheld.map(|(name, pid)| (name.as_str(), *pid));
-        self.table.holders().chain(withheld)
+        let mut withheld = withheld.map(|(name, pid)| (name.as_str(), *pid)).peekable();
+        let mut table = self.table.holders().peekable();
+        // No name is in both.
+        std::iter::from_fn(move || match (table.peek(), withheld.peek()) {
+            (Some(held), Some(last)) if last.0 < held.0 => withheld.next(),
+            (Some(_), _) => table.next(),
+            (None, _) => withheld.next(),
+        })
     }
 
     /// The names that actors of this node hold.

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Resolver, Wish};
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
@@ -27,13 +28,14 @@ mod traffic;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Seen {
     Signal(Incarnation, Target, Signal),
     Up,
     Down(NodeName, String),
     Registered(Ref, Result<(), RegisterError>),
     Conflict(Pid, String, Pid),
+    Group(Pid, Ref, GroupEvent),
 }
 
 /// A node whose actors are the test.
@@ -99,6 +101,9 @@ impl Host for TestHost {
         let _ = self.seen.send(Seen::Conflict(loser, name, holder));
     }
     fn resolve(&self, _: Dispute) {}
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
+        let _ = self.seen.send(Seen::Group(watcher, monitor, event));
+    }
 }
 
 struct Node {
@@ -170,6 +175,16 @@ impl Node {
             &Target::Pid(to.pid(1)),
             &Signal::Info(body.into()),
         )
+    }
+
+    /// The next thing that an actor hears of groups.
+    async fn next_group(&mut self) -> Seen {
+        loop {
+            let seen = self.next().await;
+            if matches!(seen, Seen::Group(..)) {
+                return seen;
+            }
+        }
     }
 
     /// The next thing that is not a node coming up.

@@ -165,7 +165,7 @@ impl CoreCode {
 
     /// An instance for an actor, in which nothing has run.
     pub(in crate::wasm) fn occupy(&self, data: ActorData) -> Result<Box<CoreInstance>> {
-        let visit = self.restorable.then(|| self.awake.enter(&data.process));
+        let process = data.process.clone();
         let warm = self.warm.lock().pop();
         let mut instance = match warm {
             Some(mut instance) => {
@@ -174,7 +174,9 @@ impl CoreCode {
             }
             None => self.instantiate(data)?,
         };
-        instance.visit = visit;
+        // The first instance has settled whether they can sleep.
+        let can_sleep = self.fresh.get().is_some_and(Option::is_some);
+        instance.visit = can_sleep.then(|| self.awake.enter(&process));
         Ok(instance)
     }
 

@@ -86,11 +86,32 @@ fn names(all: &mut Imports) -> Result<()> {
     all.add("whereis", |d, (name,)| global::Host::whereis(d, name))?;
     all.add("registered", |d, ()| global::Host::registered(d))?;
     all.interface = "groups";
-    all.add("join", |d, (group,)| groups::Host::join(d, group))?;
-    all.add("leave", |d, (group,)| groups::Host::leave(d, group))?;
-    all.add("members", |d, (group,)| groups::Host::members(d, group))?;
-    all.add("local-members", |d, (group,)| {
-        groups::Host::local_members(d, group)
+    all.add("join", |d, (scope, group, actors)| {
+        groups::Host::join(d, scope, group, actors)
+    })?;
+    all.add("leave", |d, (scope, group, actors)| {
+        groups::Host::leave(d, scope, group, actors)
+    })?;
+    all.add("members", |d, (scope, group)| {
+        groups::Host::members(d, scope, group)
+    })?;
+    all.add("local-members", |d, (scope, group)| {
+        groups::Host::local_members(d, scope, group)
+    })?;
+    all.add("which-groups", |d, (scope,)| {
+        groups::Host::which_groups(d, scope)
+    })?;
+    all.add("which-local-groups", |d, (scope,)| {
+        groups::Host::which_local_groups(d, scope)
+    })?;
+    all.add("monitor", |d, (scope, group)| {
+        groups::Host::monitor(d, scope, group)
+    })?;
+    all.add("monitor-scope", |d, (scope,)| {
+        groups::Host::monitor_scope(d, scope)
+    })?;
+    all.add("demonitor", |d, (monitor,)| {
+        groups::Host::demonitor(d, monitor)
     })
 }
 
@@ -102,6 +123,9 @@ fn surroundings(all: &mut Imports) -> Result<()> {
     all.add("connect", |d, (node,)| node::Host::connect(d, node))?;
     all.add("disconnect", |d, (node,)| node::Host::disconnect(d, node))?;
     all.add("monitor-nodes", |d, (on,)| node::Host::monitor_nodes(d, on))?;
+    all.add("monitor-node", |d, (of, on)| {
+        node::Host::monitor_node(d, of, on)
+    })?;
     all.interface = "timer";
     all.add("start", |d, (ms,)| timer::Host::start(d, ms))?;
     all.add("send-after", |d, (ms, to, body)| {

@@ -33,7 +33,12 @@ impl Host for ActorData {
     }
 
     fn monitor_nodes(&mut self, on: bool) -> wasmtime::Result<()> {
-        self.services.monitor_nodes(self.process.pid, on);
+        self.services.monitor_nodes(&self.process, on);
+        Ok(())
+    }
+
+    fn monitor_node(&mut self, node: String, on: bool) -> wasmtime::Result<()> {
+        self.services.monitor_node(&self.process, &node, on);
         Ok(())
     }
 }

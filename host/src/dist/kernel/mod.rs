@@ -11,6 +11,8 @@
 //!
 //! Does not know sockets: links do.
 
+mod events;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,12 +25,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
-use wasm_node_protocol::global::{Conflict, NoVerdict, QuestionId, RequestId, Requester, Wish};
-use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::global::{NoVerdict, QuestionId, RequestId, Requester, Wish};
+use wasm_node_protocol::groups::{GroupError, GroupId};
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
-use wasm_node_protocol::{Incarnation, Millis, NodeEvent, NodeName, Pid, Ref, RegisterError};
+use wasm_node_protocol::{Incarnation, Millis, NodeName, Pid, Ref};
 
 use super::config::DistConfig;
 use super::cork;
@@ -36,6 +38,7 @@ use super::host::{Dispute, Host};
 use super::link::{self, Link};
 use super::lookout::Lookout;
 use super::tables::Tables;
+use events::{Event, Which};
 
 /// How a connect request is answered.
 pub(super) type OnConnected = oneshot::Sender<Result<NodeName, String>>;
@@ -80,44 +83,6 @@ struct Entry {
 enum Asker {
     Connect(OnConnected),
     Claim { tag: Ref, owner: Pid },
-}
-
-/// What the kernel's task does, in order.
-enum Event {
-    NodeUp {
-        link: Arc<Link>,
-        known: Option<oneshot::Sender<()>>,
-    },
-    NodeDown {
-        link: Arc<Link>,
-        reason: String,
-    },
-    Connected {
-        asker: OnConnected,
-        result: Result<NodeName, String>,
-    },
-    Registered {
-        tag: Ref,
-        owner: Pid,
-        result: Result<(), RegisterError>,
-    },
-    NameConflict(Conflict),
-    Resolve(Dispute),
-}
-
-impl Event {
-    /// Whether any thread may carry it out, whatever of a link it holds.
-    fn is_quick(&self) -> bool {
-        !matches!(self, Self::NodeUp { .. } | Self::NodeDown { .. })
-    }
-}
-
-/// Which events to carry out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    /// Those before the first that is for the kernel's own task.
-    Quick,
-    All,
 }
 
 impl Kernel {
@@ -329,13 +294,30 @@ impl Kernel {
         self.step(|state, now| state.cluster.unregister(now, name))
     }
 
-    pub fn join(self: &Arc<Self>, group: &str, pid: Pid) -> Result<(), GroupError> {
-        self.tables.engage(pid);
-        self.step(|state, now| state.cluster.join(now, group, pid))
+    pub fn join(self: &Arc<Self>, group: GroupId, actors: &[Pid]) -> Result<(), GroupError> {
+        actors.iter().for_each(|actor| self.tables.engage(*actor));
+        self.step(|state, now| state.cluster.join(now, group, actors))
     }
 
-    pub fn leave(self: &Arc<Self>, group: &str, pid: Pid) -> bool {
-        self.step(|state, now| state.cluster.leave(now, group, pid))
+    pub fn leave(self: &Arc<Self>, group: &GroupId, actors: &[Pid]) -> bool {
+        self.step(|state, now| state.cluster.leave(now, group, actors))
+    }
+
+    pub fn monitor_groups(
+        self: &Arc<Self>,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+        self.tables.engage(watcher);
+        let mut state = self.state.lock();
+        state.cluster.monitor_groups(monitor, watcher, scope, group)
+    }
+
+    pub fn demonitor_groups(&self, monitor: Ref, watcher: Pid) -> bool {
+        let mut state = self.state.lock();
+        state.cluster.demonitor_groups(monitor, watcher)
     }
 
     pub fn actor_gone(self: &Arc<Self>, pid: Pid) {
@@ -487,8 +469,20 @@ impl Kernel {
             })),
             ClusterOutput::NameInstalled { name, pid } => self.tables.install_name(name, pid),
             ClusterOutput::NameRemoved { name } => self.tables.remove_name(&name),
-            ClusterOutput::GroupJoined { group, pid } => self.tables.join_group(group, pid),
-            ClusterOutput::GroupLeft { group, pid } => self.tables.leave_group(&group, pid),
+            ClusterOutput::GroupChanged {
+                group,
+                change,
+                pids,
+            } => self.tables.change_group(&group, change, &pids),
+            ClusterOutput::GroupTold {
+                watcher,
+                monitor,
+                event,
+            } => state.events.push_back(Event::GroupTold {
+                watcher,
+                monitor,
+                event,
+            }),
         }
     }
 
@@ -504,65 +498,6 @@ impl Kernel {
         state.armed = state.cluster.next_deadline();
         state.armed
     }
-
-    /// Carries out what waits, in order, unless another thread is at it: that one looks again.
-    fn carry_out_events(&self, which: Which) {
-        loop {
-            {
-                let Some(_turn) = self.turn.try_lock() else {
-                    return;
-                };
-                loop {
-                    let event = {
-                        let mut state = self.state.lock();
-                        let quick = state.events.front().is_none_or(Event::is_quick);
-                        if which == Which::Quick && !quick {
-                            self.wake.notify_one();
-                            return;
-                        }
-                        state.events.pop_front()
-                    };
-                    match event {
-                        Some(event) => self.carry_out(event),
-                        None => break,
-                    }
-                }
-            }
-            if self.state.lock().events.is_empty() {
-                return;
-            }
-        }
-    }
-
-    fn carry_out(&self, event: Event) {
-        match event {
-            Event::NodeUp { link, known } => {
-                // Not before the host has heard that an earlier link to it is down.
-                self.tables.insert_link(&link);
-                self.host.node_up(
-                    link.peer.incarnation,
-                    node_event(&link.peer, "connected".into()),
-                );
-                if let Some(known) = known {
-                    let _ = known.send(());
-                }
-            }
-            Event::NodeDown { link, reason } => {
-                // The link may have come up and gone down in one go.
-                self.tables.remove_link(&link);
-                link.close_gate();
-                link.end();
-                self.host
-                    .node_down(link.peer.incarnation, node_event(&link.peer, reason));
-            }
-            Event::Connected { asker, result } => {
-                let _ = asker.send(result);
-            }
-            Event::Registered { tag, owner, result } => self.host.registered(tag, owner, result),
-            Event::NameConflict(conflict) => self.host.name_conflict(conflict),
-            Event::Resolve(dispute) => self.host.resolve(dispute),
-        }
-    }
 }
 
 impl State {
@@ -571,14 +506,6 @@ impl State {
         self.next_request += 1;
         self.requests.insert(request, asker);
         request
-    }
-}
-
-fn node_event(peer: &Peer, reason: String) -> NodeEvent {
-    NodeEvent {
-        node: peer.name.clone(),
-        kind: peer.kind,
-        reason,
     }
 }
 
