@@ -17,6 +17,8 @@ pub(crate) enum Did {
     StartedTimer(u32, Ref),
     CancelledTimer(Ref),
     Registered(String, Ref),
+    SetLock(String, Option<u32>, Ref),
+    DeletedLock(String),
     Spawned(String, Vec<u8>, Ref),
     SpawnedOn(String, String, Vec<u8>, Ref),
     Monitored(Destination, Ref),
@@ -184,9 +186,33 @@ pub(crate) mod timer {
 
 pub(crate) mod global {
     use super::*;
+    use crate::registry::global::Resolver;
 
     pub(crate) fn register(name: &str, _: Pid) -> Ref {
         note(new_ref(), |tag| Did::Registered(name.into(), tag))
+    }
+    pub(crate) fn register_with(name: &str, pid: Pid, _: &Resolver) -> Ref {
+        register(name, pid)
+    }
+    pub(crate) fn re_register(name: &str, pid: Pid, _: &Resolver) -> Ref {
+        register(name, pid)
+    }
+    pub(crate) fn unregister(_: &str) -> bool {
+        false
+    }
+    pub(crate) fn whereis(_: &str) -> Option<Pid> {
+        None
+    }
+    pub(crate) fn registered() -> Vec<String> {
+        Vec::new()
+    }
+    pub(crate) fn set_lock(resource: &str, _: Option<&str>, timeout_ms: Option<u32>) -> Ref {
+        note(new_ref(), |tag| {
+            Did::SetLock(resource.into(), timeout_ms, tag)
+        })
+    }
+    pub(crate) fn del_lock(resource: &str, _: Option<&str>) -> bool {
+        note(true, |_| Did::DeletedLock(resource.into()))
     }
 }
 

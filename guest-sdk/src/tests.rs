@@ -414,6 +414,38 @@ fn a_task_picks_its_messages() {
     assert_eq!(picky.turn(), Outcome::Stop(ExitReason::Custom(vec![1])));
 }
 
+#[test]
+fn a_lock_is_let_go_whatever_becomes_of_the_work() {
+    use crate::registry::global::{LockId, Wait, set_lock, trans};
+    let lock = LockId::new("till");
+    let taken = |timeout_ms, tag| Did::SetLock("till".into(), timeout_ms, tag);
+    let tag = |serial| Ref { node: 1, serial };
+    let let_go = || Did::DeletedLock("till".into());
+    // Nobody waits for it any more.
+    fake::reset();
+    drop(set_lock(&lock, Wait::For(Duration::from_micros(1500))));
+    assert_eq!(fake::did(), [taken(Some(2), tag(1)), let_go()]);
+    // Taken, and the work is done; refused.
+    for result in [Ok(()), Err(RegisterError::Timeout)] {
+        fake::reset();
+        let (granted, work) = (lock.clone(), || async { crate::io::print("work") });
+        crate::runtime::start_main(async move {
+            match trans(&granted, Wait::Endless, work).await {
+                Ok(()) => ExitReason::Normal,
+                Err(error) => ExitReason::error(error.describe()),
+            }
+        });
+        assert_eq!(crate::runtime::run(), None);
+        assert_eq!(fake::did(), [taken(None, tag(1))]);
+        fake::deliver(Message::Registered((tag(1), result.clone())));
+        let ended = crate::runtime::run();
+        assert_eq!(ended == Some(ExitReason::Normal), result.is_ok());
+        let worked = [Did::Printed("work".into()), let_go()];
+        let expected: &[Did] = if result.is_ok() { &worked } else { &[] };
+        assert_eq!(fake::did(), expected);
+    }
+}
+
 struct Follower;
 impl Task for Follower {
     async fn main(_: Vec<u8>) -> ExitReason {

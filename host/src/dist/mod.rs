@@ -38,6 +38,7 @@ use wasm_node_protocol::codec::{
     Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
 };
 use wasm_node_protocol::frame::MAX_FRAME_BYTES;
+use wasm_node_protocol::global::{NoVerdict, QuestionId, Requester, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
@@ -45,7 +46,7 @@ use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Targ
 pub use config::{DistConfig, EpmdMode, Listen, StartError};
 pub use cookie::{Cookie, CookieError, CookieSource};
 pub use cookies::{MAX_PEER_COOKIES, TooManyCookies};
-pub use host::{Answer, Delivered, Host, RequestError};
+pub use host::{Answer, Delivered, Dispute, Host, RequestError};
 pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYTES};
 pub use wasm_node_protocol::handshake::{Peer, Security};
 
@@ -485,13 +486,24 @@ impl Dist {
         }
     }
 
-    /// Claims a global name for an actor of this node; [`Host::registered`] tells how it
-    /// went. If the actor ends at that very moment, call [`Dist::actor_gone`] after this.
-    pub fn register(&self, name: &str, actor: Pid, tag: Ref) {
-        self.kernel.register(name.into(), actor, tag);
+    /// Claims a global name or a lock for an actor of this node; [`Host::registered`] tells
+    /// how it went. If the actor ends at that very moment, call [`Dist::actor_gone`] after this.
+    pub fn claim(&self, actor: Pid, wish: Wish, tag: Ref) {
+        self.kernel.claim(actor, wish, tag);
     }
 
-    /// Gives up a global name that an actor of this node holds; whether one did.
+    /// Lets a lock of an actor of this node go, or gives up waiting for it; whether it held it.
+    pub fn unlock(&self, actor: Pid, resource: &str, requester: &Requester) -> bool {
+        self.kernel.unlock(actor, resource, requester)
+    }
+
+    /// The answer to [`Host::resolve`]: who keeps the name, if anybody, or that nobody said so.
+    pub fn verdict(&self, question: QuestionId, keep: Result<Option<Pid>, NoVerdict>) {
+        self.kernel.verdict(question, keep);
+    }
+
+    /// Gives up a global name, at once if an actor of this node holds it, soon otherwise;
+    /// whether any actor does.
     pub fn unregister(&self, name: &str) -> bool {
         self.kernel.unregister(name)
     }
@@ -501,13 +513,13 @@ impl Dist {
         self.kernel.tables.whereis(name)
     }
 
-    /// All global names, sorted.
-    pub fn registered(&self) -> Vec<String> {
+    /// All global names, sorted, with their holders.
+    pub fn registered(&self) -> Vec<(String, Pid)> {
         self.kernel.tables.names()
     }
 
     /// Adds actors of this node to a group: at once here, soon everywhere. As with
-    /// [`Dist::register`], tell [`Dist::actor_gone`] of those that have just ended.
+    /// [`Dist::claim`], tell [`Dist::actor_gone`] of those that have just ended.
     ///
     /// # Errors
     /// A bad name, an actor of another node, too many memberships; then none joined.

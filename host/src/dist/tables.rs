@@ -19,8 +19,8 @@ pub(super) struct Tables {
     names: RwLock<HashMap<String, Pid>>,
     /// By scope, then by name; no scope without groups, no group without members.
     groups: RwLock<HashMap<String, BTreeMap<String, Vec<Pid>>>>,
-    /// Actors of this node that may hold names, be in groups or monitor them: all others' ends
-    /// are quick.
+    /// Actors of this node that may hold names or locks, be in groups or monitor them: all
+    /// others' ends are quick.
     engaged: RwLock<HashSet<Pid>>,
 }
 
@@ -74,8 +74,12 @@ impl Tables {
         self.names.read().get(name).copied()
     }
 
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.names.read().keys().cloned().collect();
+    pub fn names(&self) -> Vec<(String, Pid)> {
+        let names = self.names.read();
+        let mut names: Vec<_> = names
+            .iter()
+            .map(|(name, pid)| (name.clone(), *pid))
+            .collect();
         names.sort_unstable();
         names
     }

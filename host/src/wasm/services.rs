@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use wasm_node_protocol::global::{Requester, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError};
 use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
@@ -60,8 +61,10 @@ pub trait Services: Send + Sync {
         args: Vec<u8>,
         options: SpawnOptions,
     ) -> Ref;
-    /// Claims a global name; answered by `Registered`.
-    fn global_register(&self, asker: &Arc<Process>, name: &str, actor: Pid) -> Ref;
+    /// Claims a global name or a lock for an actor; answered by `Registered`.
+    fn claim(&self, asker: &Arc<Process>, actor: Pid, wish: Wish) -> Ref;
+    /// Lets a lock go, or gives up waiting for it; whether the actor held it.
+    fn unlock(&self, actor: Pid, resource: &str, requester: &Requester) -> bool;
     /// Gives up a global name.
     fn global_unregister(&self, name: &str) -> bool;
     /// Who holds a global name.

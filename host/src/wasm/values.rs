@@ -5,6 +5,7 @@ use wasm_node_protocol as protocol;
 use wasm_node_protocol::groups::GroupChange;
 use wasm_node_protocol::{Incarnation, NodeKind};
 
+use super::bindings::wasm_node::actor::global::Resolver;
 use super::bindings::wasm_node::actor::groups::GroupError;
 use super::bindings::wasm_node::actor::types as wit;
 use crate::process::{Message, Step};
@@ -118,6 +119,19 @@ impl From<protocol::RegisterError> for wit::RegisterError {
             Error::BadName(text) => Self::BadName(text),
             Error::NoProc => Self::Noproc,
             Error::Timeout => Self::Timeout,
+            Error::NoConnection => Self::Noconnection,
+            Error::Minority { seen, known } => Self::Minority((seen, known)),
+        }
+    }
+}
+
+impl From<Resolver> for protocol::global::Resolver {
+    fn from(resolver: Resolver) -> Self {
+        match resolver {
+            Resolver::NotifyLoser => Self::NotifyLoser,
+            Resolver::ExitLoser => Self::ExitLoser,
+            Resolver::NotifyAll => Self::NotifyAll,
+            Resolver::Ask(name) => Self::Ask(name),
         }
     }
 }

@@ -264,8 +264,8 @@ impl Membership {
         self.soonest = Some(self.soonest.map_or(at, |soonest| soonest.min(at)));
     }
 
-    /// Does what is due.
-    pub(super) fn timer(&mut self, now: Millis) {
+    /// Does what is due: redials, and gives up what is late.
+    pub fn timer(&mut self, now: Millis) {
         if self.soonest.is_none_or(|soonest| now < soonest) {
             return;
         }

@@ -76,7 +76,7 @@ pub enum MembershipInput {
         request: RequestId,
         /// To whom.
         target: DialTarget,
-        /// Whether to go on trying until it is up, should the first try fail.
+        /// Whether to go on trying, quietly, until it is up, should the first try fail.
         keep: bool,
     },
     /// Cut the connection to a node, until somebody asks for one again.
@@ -86,38 +86,24 @@ pub enum MembershipInput {
     },
     /// This node stops: tell all, close all.
     Leave,
-    /// Close a link whose peer broke the protocol.
-    Reject {
-        /// Which.
-        node: NodeName,
-        /// What it did.
-        reason: String,
-    },
-    /// A handshake is done.
+    /// A handshake is done: confirmation sent (dialler) or read (acceptor).
     LinkUp {
         /// Which.
         link: LinkId,
         /// With whom.
         peer: Peer,
     },
-    /// A link ended, at whatever stage.
+    /// A link ended, before or after it was up: refused, unreachable, reset, silent, closed.
+    /// Exactly once for each dial output and each accepted connection, also after
+    /// [`MembershipOutput::Close`].
     LinkDown {
         /// Which.
         link: LinkId,
         /// Why, in words.
         reason: String,
-        /// The refusal, if that was the reason.
+        /// The peer's refusal, if that was the reason.
         refusal: Option<Refusal>,
     },
-    /// From the peer of a link.
-    Message {
-        /// Which.
-        link: LinkId,
-        /// What.
-        message: MembershipMessage,
-    },
-    /// The deadline passed.
-    Timer,
 }
 
 /// What to do, in order.
@@ -305,11 +291,6 @@ impl Membership {
             } => self.connect(now, request, target, keep),
             MembershipInput::Disconnect { node } => self.disconnect(&node),
             MembershipInput::Leave => self.leave(),
-            MembershipInput::Reject { node, reason } => {
-                if let Some(link) = self.nodes.get(&node).and_then(|node| node.up) {
-                    self.close_up(now, link, &reason);
-                }
-            }
             MembershipInput::LinkUp { link, peer } => self.link_up(now, link, peer),
             MembershipInput::LinkDown {
                 link,
@@ -318,8 +299,20 @@ impl Membership {
             } => {
                 self.link_down(now, link, &reason, refusal.as_ref());
             }
-            MembershipInput::Message { link, message } => self.message(now, link, message),
-            MembershipInput::Timer => {}
+        }
+        self.timer(now);
+    }
+
+    /// A message came from the peer of a link.
+    pub fn receive(&mut self, now: Millis, link: LinkId, message: MembershipMessage) {
+        self.message(now, link, message);
+        self.timer(now);
+    }
+
+    /// A peer broke the protocol: closes its link.
+    pub fn reject(&mut self, now: Millis, node: &NodeName, reason: &str) {
+        if let Some(link) = self.nodes.get(node).and_then(|node| node.up) {
+            self.close_up(now, link, reason);
         }
         self.timer(now);
     }
@@ -329,8 +322,7 @@ impl Membership {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Membership::handle`] with [`MembershipInput::Timer`] at the latest; that
-    /// may find nothing to do.
+    /// When to call [`Membership::timer`] at the latest; that may find nothing to do.
     pub fn next_deadline(&self) -> Option<Millis> {
         self.soonest
     }

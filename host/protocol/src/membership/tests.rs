@@ -89,7 +89,7 @@ fn down(node: &mut Membership, link: LinkId, refusal: Option<Refusal>) -> Vec<Me
 /// The outputs when the next deadline has passed.
 fn wait(node: &mut Membership) -> Vec<MembershipOutput> {
     let at = node.next_deadline().unwrap();
-    node.handle(at, MembershipInput::Timer);
+    node.timer(at);
     outputs(node)
 }
 
@@ -185,7 +185,7 @@ fn a_lost_node_is_redialled_ever_more_slowly() {
         (REDIAL_MAX_MS / 2..=REDIAL_MAX_MS).contains(&pauses[7]),
         "{pauses:?}"
     );
-    node.handle(last + (REDIAL_FOR_MS + 1), MembershipInput::Timer);
+    node.timer(last + (REDIAL_FOR_MS + 1));
     assert_eq!(
         (dials(&outputs(&mut node)).len(), node.next_deadline()),
         (0, None)
@@ -208,13 +208,7 @@ fn nodes_that_a_peer_knows_are_dialled_once() {
         (name("d@h"), Some("x".repeat(1000))),
     ];
     let nodes = MembershipMessage::Nodes(known);
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes.clone(),
-        },
-    );
+    node.receive(NOW, link, nodes.clone());
     let dialled = dials(&outputs(&mut node));
     let target = DialTarget::Node {
         name: name("c@h"),
@@ -227,13 +221,7 @@ fn nodes_that_a_peer_knows_are_dialled_once() {
             .collect::<Vec<_>>(),
         [(&target, false)]
     );
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes,
-        },
-    );
+    node.receive(NOW, link, nodes);
     assert!(outputs(&mut node).is_empty());
     let (_, up) = accept(&mut node, peer("d@h", 4));
     let told = vec![(name("b@h"), Some("127.0.0.1:2".into()))];
@@ -259,13 +247,7 @@ fn hidden_nodes_are_told_nothing_and_passed_on_to_nobody() {
         matches!(output, MembershipOutput::Send { message: MembershipMessage::Nodes(nodes), .. } if nodes.is_empty())
     }));
     let nodes = MembershipMessage::Nodes(vec![(name("d@h"), None)]);
-    visible.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes.clone(),
-        },
-    );
+    visible.receive(NOW, link, nodes.clone());
     assert!(outputs(&mut visible).is_empty());
     // A lost hidden node is nobody's loss.
     down(&mut visible, link, None);
@@ -277,13 +259,7 @@ fn hidden_nodes_are_told_nothing_and_passed_on_to_nobody() {
         !up.iter()
             .any(|output| matches!(output, MembershipOutput::Send { .. }))
     );
-    own.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes,
-        },
-    );
+    own.receive(NOW, link, nodes);
     assert!(outputs(&mut own).is_empty());
 }
 
@@ -333,13 +309,7 @@ fn a_disconnected_node_stays_away_until_asked_for() {
 fn the_disconnected_side_does_not_redial_either() {
     let mut node = node("a@h", NodeKind::Visible);
     let (link, _) = accept(&mut node, peer("b@h", 2));
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: MembershipMessage::Disconnect,
-        },
-    );
+    node.receive(NOW, link, MembershipMessage::Disconnect);
     assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
     down(&mut node, link, None);
     assert!(is_quiet(&mut node));
@@ -350,13 +320,7 @@ fn the_disconnected_side_does_not_redial_either() {
 fn a_node_that_leaves_is_not_redialled() {
     let mut node = node("a@h", NodeKind::Visible);
     let (link, _) = accept(&mut node, peer("b@h", 2));
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: MembershipMessage::Leaving,
-        },
-    );
+    node.receive(NOW, link, MembershipMessage::Leaving);
     assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
     assert!(is_quiet(&mut node));
     let (link, _) = accept(&mut node, peer("b@h", 3));

@@ -9,11 +9,13 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use wasm_node_protocol::global::Conflict;
 use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{NodeEvent, NodeName, Pid, Ref, RegisterError};
 
 use super::{Kernel, OnConnected};
+use crate::dist::host::Dispute;
 use crate::dist::link::Link;
 
 /// What the kernel's task does, in order.
@@ -35,11 +37,8 @@ pub(super) enum Event {
         owner: Pid,
         result: Result<(), RegisterError>,
     },
-    NameConflict {
-        loser: Pid,
-        name: String,
-        holder: Pid,
-    },
+    NameConflict(Conflict),
+    Resolve(Dispute),
     GroupTold {
         watcher: Pid,
         monitor: Ref,
@@ -117,11 +116,8 @@ impl Kernel {
                 let _ = asker.send(result);
             }
             Event::Registered { tag, owner, result } => self.host.registered(tag, owner, result),
-            Event::NameConflict {
-                loser,
-                name,
-                holder,
-            } => self.host.name_conflict(loser, name, holder),
+            Event::NameConflict(conflict) => self.host.name_conflict(conflict),
+            Event::Resolve(dispute) => self.host.resolve(dispute),
             Event::GroupTold {
                 watcher,
                 monitor,

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::global::{Conflict, Resolver, Wish};
 use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::{Dialling, Hello};
 use wasm_node_protocol::{
@@ -93,9 +94,16 @@ impl Host for TestHost {
     fn registered(&self, tag: Ref, _: Pid, result: Result<(), RegisterError>) {
         let _ = self.seen.send(Seen::Registered(tag, result));
     }
-    fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
+    fn name_conflict(&self, conflict: Conflict) {
+        let Conflict {
+            name,
+            loser,
+            holder,
+            ..
+        } = conflict;
         let _ = self.seen.send(Seen::Conflict(loser, name, holder));
     }
+    fn resolve(&self, _: Dispute) {}
     fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
         let _ = self.seen.send(Seen::Group(watcher, monitor, event));
     }
@@ -108,6 +116,15 @@ struct Node {
 }
 
 impl Node {
+    fn register(&self, name: &str, pid: Pid, tag: Ref) {
+        let wish = Wish::Name {
+            name: name.into(),
+            replace: false,
+            resolver: Resolver::default(),
+        };
+        self.dist.claim(pid, wish, tag);
+    }
+
     async fn try_start(config: DistConfig) -> Result<Self, StartError> {
         let (sender, seen) = mpsc::unbounded_channel();
         let host = Arc::new(TestHost {

@@ -18,7 +18,7 @@ async fn one_of_three_wins_a_global_name() {
     for round in 0..20 {
         let name = format!("name{round}");
         for node in &nodes {
-            node.dist.register(&name, node.pid(round), node.tag(round));
+            node.register(&name, node.pid(round), node.tag(round));
         }
         let mut winners = Vec::new();
         let mut told = Vec::new();
@@ -65,7 +65,7 @@ async fn one_of_three_wins_a_global_name() {
 async fn two_holders_that_meet_leave_one() {
     let mut nodes = [start("a").await, start("b").await];
     for node in &mut nodes {
-        node.dist.register("name", node.pid(1), node.tag(1));
+        node.register("name", node.pid(1), node.tag(1));
         assert!(matches!(node.next().await, Seen::Registered(_, Ok(()))));
     }
     connect(&nodes[0], &nodes[1]).await.unwrap();
@@ -88,7 +88,7 @@ async fn two_holders_that_meet_leave_one() {
 #[tokio::test]
 async fn names_and_members_go_with_their_node() {
     let (mut a, b) = (start("a").await, start("b").await);
-    a.dist.register("early", a.pid(1), a.tag(1));
+    a.register("early", a.pid(1), a.tag(1));
     assert!(matches!(a.next().await, Seen::Registered(_, Ok(()))));
     a.dist.join("s", "group", &[a.pid(1)]).unwrap();
     assert_eq!(a.dist.members("s", "group"), [a.pid(1)], "at once here");

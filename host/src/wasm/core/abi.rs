@@ -11,6 +11,7 @@ use wasmtime::{AsContextMut, Func, Memory, Result, StoreContextMut, ValRaw, ValT
 
 use crate::process;
 use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
+use crate::wasm::bindings::wasm_node::actor::global::Resolver;
 use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
 use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
@@ -651,10 +652,21 @@ variant!(
     {
         0 Self::Taken(pid) => Self::Taken(pid), pid: wit::Pid;
         1 Self::BadName(text) => Self::BadName(text), text: String;
+        5 Self::Minority(seen) => Self::Minority(seen), seen: (u32, u32);
     },
     {
         2 Self::Noproc => Self::Noproc;
         3 Self::Timeout => Self::Timeout;
+        4 Self::Noconnection => Self::Noconnection;
+    }
+);
+variant!(
+    Resolver, (),
+    { 3 Self::Ask(name) => Self::Ask(name), name: String; },
+    {
+        0 Self::NotifyLoser => Self::NotifyLoser;
+        1 Self::ExitLoser => Self::ExitLoser;
+        2 Self::NotifyAll => Self::NotifyAll;
     }
 );
 variant!(

@@ -12,6 +12,7 @@ use super::test_modules::{Parts, contract, core_module};
 use crate::process;
 use crate::wasm::Engine;
 use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
+use crate::wasm::bindings::wasm_node::actor::global::Resolver;
 use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
 use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
@@ -148,6 +149,7 @@ fn every_type_lies_where_the_contract_says() {
     contract.same_layout::<wit::SaveError>("save-error");
     contract.same_layout::<SpawnFlags>("spawn-flags");
     contract.same_layout::<SpawnOptions>("spawn-options");
+    contract.same_layout::<Resolver>("resolver");
     contract.same_layout::<NodeSet>("node-set");
     contract.same_layout::<ModuleInfo>("module-info");
 }
@@ -165,6 +167,7 @@ fn every_tag_means_its_case() {
     contract.same_cases::<wit::Outcome>("outcome");
     contract.same_cases::<wit::Start>("start");
     contract.same_cases::<wit::SaveError>("save-error");
+    contract.same_cases::<Resolver>("resolver");
     contract.same_cases::<NodeSet>("node-set");
 }
 

@@ -71,6 +71,18 @@ fn names(all: &mut Imports) -> Result<()> {
     all.add("register", |d, (name, actor)| {
         global::Host::register(d, name, actor)
     })?;
+    all.add("register-with", |d, (name, actor, by)| {
+        global::Host::register_with(d, name, actor, by)
+    })?;
+    all.add("re-register", |d, (name, actor, by)| {
+        global::Host::re_register(d, name, actor, by)
+    })?;
+    all.add("set-lock", |d, (resource, requester, ms)| {
+        global::Host::set_lock(d, resource, requester, ms)
+    })?;
+    all.add("del-lock", |d, (resource, requester)| {
+        global::Host::del_lock(d, resource, requester)
+    })?;
     all.add("unregister", |d, (name,)| global::Host::unregister(d, name))?;
     all.add("whereis", |d, (name,)| global::Host::whereis(d, name))?;
     all.add("registered", |d, ()| global::Host::registered(d))?;

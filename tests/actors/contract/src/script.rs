@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::fmt::Write;
 
+use wasm_node_sdk::bindings::wasm_node::actor::global::Resolver;
 use wasm_node_sdk::bindings::wasm_node::actor::groups::GroupError;
 use wasm_node_sdk::bindings::wasm_node::actor::node::NodeSet;
 use wasm_node_sdk::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
@@ -205,6 +206,27 @@ impl Script {
             self.say("registered", all);
             self.say("unregister", global::unregister(name));
             self.say("unregister", global::unregister(name));
+            let ways = [
+                Resolver::NotifyLoser,
+                Resolver::ExitLoser,
+                Resolver::NotifyAll,
+                Resolver::Ask(name.into()),
+            ];
+            for by in &ways {
+                let tag = global::re_register(name, me, by);
+                self.expect("replaced", tag, 1).await;
+                let tag = global::register_with(name, me, by);
+                self.expect("again", tag, 1).await;
+            }
+            self.say("unregister", global::unregister(name));
+            for requester in [None, Some(name)] {
+                self.say("not locked", global::del_lock(name, requester));
+                for timeout_ms in [Some(0), Some(1), None] {
+                    let tag = global::set_lock(name, requester, timeout_ms);
+                    self.expect("lock", tag, 1).await;
+                }
+                self.say("locked", global::del_lock(name, requester));
+            }
         }
     }
 

@@ -32,7 +32,7 @@ impl Invariant for Orphans {
             };
             if !own && !up() {
                 let what = format!(
-                    "n{node}: {name} is promised to claim {claim} of {claimant}, which is not up"
+                    "n{node}: {name:?} is promised to claim {claim} of {claimant}, which is not up"
                 );
                 return broken(&[node], what);
             }
@@ -45,16 +45,16 @@ impl Invariant for Orphans {
             let global = node.cluster.global();
             if let Some((name, claimant, claim)) = global.promises().next() {
                 let what = format!(
-                    "n{index}: {name} is promised for ever, to claim {claim} of {claimant}"
+                    "n{index}: {name:?} is promised for ever, to claim {claim} of {claimant}"
                 );
                 return broken(&[], what);
             }
-            if let Some((claim, name, _)) = global.pending_claims().next() {
-                let what = format!("n{index}: claim {claim} to {name} never ends");
+            if let Some((claim, bid, _)) = global.pending_claims().next() {
+                let what = format!("n{index}: claim {claim} to {bid:?} never ends");
                 return broken(&[], what);
             }
-            if let Some(name) = global.queued_names().next() {
-                let what = format!("n{index}: claims to {name} are queued for ever");
+            if let Some(key) = global.queued().next() {
+                let what = format!("n{index}: claims to {key:?} are queued for ever");
                 return broken(&[], what);
             }
         }

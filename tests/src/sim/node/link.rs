@@ -12,7 +12,7 @@ use wasm_node_protocol::handshake::{
     Accepting, Asked, Confirming, Dialling, Failed, Greeted, HANDSHAKE_TIMEOUT_MS, HandshakeError,
     MAX_HANDSHAKE_BYTES, Peer, Refusal,
 };
-use wasm_node_protocol::membership::LinkId;
+use wasm_node_protocol::membership::{LinkId, MembershipInput};
 use wasm_node_protocol::session::{Session, SessionInput, SessionOutput};
 use wasm_node_protocol::{Millis, NodeName, Target};
 
@@ -130,7 +130,7 @@ impl SimNode {
                 {
                     self.input(
                         now,
-                        ClusterInput::LinkDown {
+                        MembershipInput::LinkDown {
                             link,
                             reason,
                             refusal,
@@ -447,7 +447,7 @@ impl SimNode {
         }
         state.stage = Stage::Up(session);
         state.reader.set_limit(MAX_MESSAGE_BYTES);
-        self.input(now, ClusterInput::LinkUp { link, peer });
+        self.input(now, MembershipInput::LinkUp { link, peer });
         self.read(now, link);
     }
 }

@@ -180,7 +180,7 @@ impl SimNode {
     }
 
     /// Passes something to the cluster.
-    pub fn input(&mut self, now: Millis, input: ClusterInput) {
+    pub fn input(&mut self, now: Millis, input: impl Into<ClusterInput>) {
         self.cluster.handle(now, input);
         self.carry_out(now);
     }

@@ -1,6 +1,8 @@
 //! What actors and users do, at random.
 
 use wasm_node_protocol::cluster::ClusterInput;
+use wasm_node_protocol::global::{Resolver, Wish};
+use wasm_node_protocol::membership::MembershipInput;
 use wasm_node_protocol::{ExitReason, Pid};
 
 use super::World;
@@ -79,8 +81,13 @@ impl World {
             name: &name,
         };
         self.see(node, &claiming);
+        let wish = Wish::Name {
+            name,
+            replace: false,
+            resolver: Resolver::default(),
+        };
         self.with(node, |node, now| {
-            node.input(now, ClusterInput::Register { request, name, pid })
+            node.input(now, ClusterInput::Claim { request, pid, wish })
         });
     }
 
@@ -116,7 +123,7 @@ impl World {
             format!("n{node}: a user disconnects {peer}")
         });
         self.with(node, |node, now| {
-            node.input(now, ClusterInput::Disconnect { node: peer })
+            node.input(now, MembershipInput::Disconnect { node: peer })
         });
     }
 

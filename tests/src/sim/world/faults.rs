@@ -2,8 +2,7 @@
 
 use std::cmp::Reverse;
 
-use wasm_node_protocol::cluster::ClusterInput;
-use wasm_node_protocol::membership::DialTarget;
+use wasm_node_protocol::membership::{DialTarget, MembershipInput};
 
 use super::{Event, Mend, REST_US, World};
 use crate::sim::invariants::Seen;
@@ -135,7 +134,7 @@ impl World {
             }
             _ => {
                 self.note(Topic::Fault, &[node], |_| format!("n{node} leaves"));
-                self.with(node, |node, now| node.input(now, ClusterInput::Leave));
+                self.with(node, |node, now| node.input(now, MembershipInput::Leave));
                 let left = self.network.ends_of(node);
                 assert!(left.is_empty(), "n{node} left, but did not close {left:?}");
             }

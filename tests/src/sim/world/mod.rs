@@ -8,9 +8,8 @@ mod wiring;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
-use wasm_node_protocol::cluster::ClusterInput;
 use wasm_node_protocol::global::RequestId;
-use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::{Incarnation, Millis, NodeKind, NodeName};
 
 use super::clock::Clock;
@@ -340,7 +339,7 @@ impl World {
         self.with(node, |node, now| {
             node.input(
                 now,
-                ClusterInput::Connect {
+                MembershipInput::Connect {
                     request,
                     target,
                     keep,
