@@ -50,7 +50,7 @@ impl World {
             30..34 => self.group(node, pid, false),
             34..36 if self.scenario.disconnects => self.disconnect(node),
             36..40 => self.end(node, pid),
-            _ => self.to_somebody(node, pid),
+            _ => self.send_somebody(node, pid),
         }
     }
 
@@ -156,7 +156,7 @@ impl World {
     }
 
     /// What actors do to each other.
-    fn to_somebody(&mut self, node: NodeIndex, from: Pid) {
+    fn send_somebody(&mut self, node: NodeIndex, from: Pid) {
         let waits = self.nodes[node]
             .as_mut()
             .is_some_and(|node| node.is_suspended(from));
