@@ -301,3 +301,33 @@ fn what_is_behind_the_end_is_refused() {
     );
     assert_eq!(decode(&Payload::Whole(&[200])), Err(CodecError::Kind(200)));
 }
+
+#[test]
+fn long_lists_of_short_entries_are_refused() {
+    let holder = Pid {
+        node: Incarnation(1),
+        serial: 1,
+    };
+    let entry = ("n".to_owned(), holder);
+    for (message, place) in [
+        (
+            WireMessage::Global(GlobalMessage::Publish(vec![entry.clone()])),
+            GLOBAL,
+        ),
+        (
+            WireMessage::Groups(GroupsMessage::Join(vec![entry])),
+            GROUPS,
+        ),
+        (
+            WireMessage::Membership(MembershipMessage::Leaving),
+            MEMBERSHIP,
+        ),
+    ] {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        assert_eq!(bytes[..2], [KIND_GENERAL, place], "{message:?}");
+        bytes.resize(MAX_CONTROL_BYTES + 2, 0);
+        let decoded = decode(&Payload::Whole(&bytes));
+        assert_eq!(decoded, Err(CodecError::TooLong(MAX_CONTROL_BYTES + 1)));
+    }
+}
