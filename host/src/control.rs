@@ -12,13 +12,21 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasm_node_protocol::{CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, SpawnError};
 
-use crate::dist::Cookie;
-
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_PROCESSES: usize = 10_000;
 
 /// How many names one [`NameList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_NAMES: usize = 10_000;
+
+/// The key made of a cookie, which links prove to have. The secret itself, so never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CookieKey(pub [u8; 32]);
+
+impl fmt::Debug for CookieKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CookieKey(..)")
+    }
+}
 
 /// What a tool asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -79,7 +87,7 @@ pub enum ControlRequest {
         /// For whom; `None` for all others.
         peer: Option<NodeName>,
         /// The cookie's key.
-        cookie: Cookie,
+        cookie: CookieKey,
     },
     /// Stop, actors first. Answered by [`ControlReply::Stopping`] before it does.
     Stop,

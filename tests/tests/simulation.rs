@@ -306,6 +306,18 @@ fn finds_nodes_that_are_not_dialled_again() {
 }
 
 #[test]
+fn finds_nodes_that_nobody_is_told_of() {
+    let mistakes = Mistakes {
+        membership: membership::Mutations {
+            never_compare: true,
+            ..Default::default()
+        },
+        ..Mistakes::default()
+    };
+    must_find(mistakes, &["membership converges"], five_nodes());
+}
+
+#[test]
 fn finds_connect_requests_that_are_forgotten() {
     let mistakes = Mistakes {
         membership: membership::Mutations {

@@ -6,7 +6,9 @@
 //! layouts of their own so that a small one costs tens of nanoseconds.
 //!
 //! Contract: `decode(encode(m)) == m`; decoding never panics, never allocates more than about
-//! 1 MiB beyond what the input's own length justifies, and accepts no trailing bytes.
+//! 1 MiB beyond what the input's own length justifies (a body once; lists of short entries
+//! many times, which is why they are limited to [`MAX_CONTROL_BYTES`]), and accepts no trailing
+//! bytes.
 //!
 //! Deliberately does not know of frames, links or what the messages do.
 
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{RegisterError, SpawnError};
-use crate::frame::{Lane, Payload};
+use crate::frame::{Lane, MAX_CONTROL_BYTES, Payload};
 use crate::global::{GlobalMessage, Resolver};
 use crate::groups::GroupsMessage;
 use crate::ids::{Digest, Incarnation, Pid, Ref};
@@ -162,6 +164,11 @@ pub enum CodecError {
     /// Not what postcard writes; says why.
     #[error("a malformed message: {0}")]
     Malformed(String),
+    /// A message of the machines over [`MAX_CONTROL_BYTES`].
+    #[error(
+        "a message of {0} bytes about membership, names or groups: at most {MAX_CONTROL_BYTES}"
+    )]
+    TooLong(usize),
     /// Bytes behind the message's end.
     #[error("{0} bytes behind the end of a message")]
     Trailing(usize),
@@ -173,6 +180,12 @@ const KIND_INFO: u8 = 2;
 const KIND_CAST: u8 = 3;
 const KIND_REQUEST: u8 = 4;
 const KIND_RESPONSE: u8 = 5;
+
+/// The places of [`WireMessage::Membership`] and the two behind it among the variants, as
+/// postcard writes them.
+const MEMBERSHIP: u8 = 2;
+const GLOBAL: u8 = 3;
+const GROUPS: u8 = 4;
 
 impl WireMessage {
     /// The lane that it must travel in. Spawns share the signals' lane, so that a child's
@@ -360,6 +373,11 @@ pub fn decode(payload: &Payload<'_>) -> Result<WireMessage, CodecError> {
 }
 
 fn decode_general(bytes: &[u8]) -> Result<WireMessage, CodecError> {
+    // Short entries of long lists take many times their own length.
+    let is_control = matches!(bytes.first(), Some(&(MEMBERSHIP | GLOBAL | GROUPS)));
+    if is_control && bytes.len() > MAX_CONTROL_BYTES {
+        return Err(CodecError::TooLong(bytes.len()));
+    }
     let (message, rest) = postcard::take_from_bytes(bytes)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     if rest.is_empty() {

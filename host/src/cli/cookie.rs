@@ -12,7 +12,7 @@ use super::client::{ANSWER_TIMEOUT, Question, ask_node};
 use super::error::CliError;
 use super::options::node_name;
 use super::output;
-use crate::control::{ControlReply, ControlRequest};
+use crate::control::{ControlReply, ControlRequest, CookieKey};
 use crate::dist::{Cookie, CookieSource, Security};
 
 /// Show the fingerprints of a node's cookies, or set one for handshakes from now on
@@ -45,7 +45,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     }
     let request = ControlRequest::SetCookie {
         peer: args.peer.clone(),
-        cookie: Cookie::load(&source)?,
+        cookie: CookieKey(*Cookie::load(&source)?.key()),
     };
     ask_node(&question.node, log, &request, ANSWER_TIMEOUT, |reply| {
         (reply == ControlReply::CookieSet).then_some(())

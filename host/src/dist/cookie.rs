@@ -10,7 +10,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use serde::{Deserialize, Serialize};
 
 /// The file in the home folder that holds the cookie unless another is named.
 pub const FILE_NAME: &str = ".wasm-node.cookie";
@@ -26,7 +25,7 @@ const ARGON2_PASSES: u32 = 2;
 const ARGON2_SALT: &[u8] = b"wasm-node distribution cookie v1";
 
 /// A key made of a cookie. As secret as the cookie itself.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
     key: [u8; 32],
 }
@@ -114,6 +113,11 @@ impl Cookie {
                 Self::from_text(&read(&path)?, &format!("in {}", path.display()))
             }
         }
+    }
+
+    /// The cookie that has this key.
+    pub fn of_key(key: [u8; 32]) -> Self {
+        Self { key }
     }
 
     /// The key of this cookie, which both ends of a link must have.

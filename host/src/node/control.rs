@@ -13,7 +13,7 @@ use crate::control::{
     Address, ControlReply, ControlRequest, MAX_LISTED_NAMES, MAX_LISTED_PROCESSES, ModuleRow,
     NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow,
 };
-use crate::dist::NodeSet;
+use crate::dist::{Cookie, NodeSet};
 use crate::process::{Message, Native};
 use crate::wasm::Services;
 
@@ -99,6 +99,7 @@ impl Inner {
             ControlRequest::Ping(node) => ControlReply::Pinged(self.ping(&node).await),
             ControlRequest::Cookies => ControlReply::Cookies(self.dist().cookies()),
             ControlRequest::SetCookie { peer, cookie } => {
+                let cookie = Cookie::of_key(cookie.0);
                 match self.dist().set_cookie(peer.as_ref(), cookie) {
                     Ok(()) => {
                         let of = peer.as_ref().map_or("all peers", NodeName::as_str);

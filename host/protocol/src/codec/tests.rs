@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::exit::{CallError, ExitReason};
 use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
+use crate::global::NameFact;
 use crate::groups::{GroupChange, GroupEvent, Members};
 use crate::ids::NodeName;
 use crate::signal::{NodeEvent, NodeKind};
@@ -324,4 +325,38 @@ fn what_is_behind_the_end_is_refused() {
         Err(CodecError::Trailing(1))
     );
     assert_eq!(decode(&Payload::Whole(&[200])), Err(CodecError::Kind(200)));
+}
+
+#[test]
+fn long_lists_of_short_entries_are_refused() {
+    let holder = Pid {
+        node: Incarnation(1),
+        serial: 1,
+    };
+    let facts = vec![NameFact {
+        name: "n".into(),
+        pid: holder,
+        resolver: Resolver::NotifyLoser,
+    }];
+    for (message, place) in [
+        (
+            WireMessage::Global(GlobalMessage::Publish { facts, claim: None }),
+            GLOBAL,
+        ),
+        (
+            WireMessage::Groups(GroupsMessage::Joined(Vec::new())),
+            GROUPS,
+        ),
+        (
+            WireMessage::Membership(MembershipMessage::Leaving),
+            MEMBERSHIP,
+        ),
+    ] {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        assert_eq!(bytes[..2], [KIND_GENERAL, place], "{message:?}");
+        bytes.resize(MAX_CONTROL_BYTES + 2, 0);
+        let decoded = decode(&Payload::Whole(&bytes));
+        assert_eq!(decoded, Err(CodecError::TooLong(MAX_CONTROL_BYTES + 1)));
+    }
 }

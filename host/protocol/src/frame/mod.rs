@@ -39,6 +39,10 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// reader calls a peer that sends one broken.
 pub const MAX_MESSAGE_BYTES: usize = MAX_BODY_BYTES + 64 * 1024;
 
+/// The largest message of the machines (membership, names, groups), in bytes: what it decodes
+/// to may take many times as much memory. Longer ones are refused.
+pub const MAX_CONTROL_BYTES: usize = 4 * 1024 * 1024;
+
 /// Length field and flags of each frame, in bytes.
 pub const FRAME_HEADER_BYTES: usize = 5;
 
@@ -68,6 +72,14 @@ pub enum Lane {
 
 impl Lane {
     const COUNT: usize = 4;
+
+    /// The longest message that travels in it, in bytes.
+    fn max_bytes(self) -> usize {
+        match self {
+            Self::Control => MAX_CONTROL_BYTES,
+            Self::Signal | Self::Bulk | Self::Last => MAX_MESSAGE_BYTES,
+        }
+    }
 }
 
 /// A stream of frames on the wire: a lane, or a side stream of the signals.

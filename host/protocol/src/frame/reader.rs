@@ -1,10 +1,17 @@
 //! Bytes from the wire, put together to messages.
+//!
+//! Memory is made for what has arrived, not for what a peer announces: see
+//! [`FIRST_ROOM_BYTES`].
 
 use bytes::Bytes;
 
 use super::{
     Channel, FIRST, FRAME_HEADER_BYTES, FrameError, Lane, MAX_FRAME_BYTES, MORE, TOTAL_BYTES,
 };
+
+/// Room made for a large message when it begins, in bytes. Once so much of it has come, there
+/// is room for all: [`super::MAX_MESSAGE_BYTES`] are 17 times as much at most.
+const FIRST_ROOM_BYTES: usize = 4 * 1024 * 1024;
 
 /// Room behind a large message's memory for what a cipher needs while it decrypts in place,
 /// in bytes.
@@ -39,6 +46,8 @@ pub struct FrameReader {
     /// What of the buffer is handed out already.
     consumed: usize,
     partial: [Vec<u8>; Channel::COUNT],
+    /// How long each partial message says that it will be.
+    totals: [usize; Channel::COUNT],
     fragment: Option<Fragment>,
     ready: Option<Ready>,
     limit: usize,
@@ -77,6 +86,7 @@ impl FrameReader {
             buffer: Vec::new(),
             consumed: 0,
             partial: Default::default(),
+            totals: [0; Channel::COUNT],
             fragment: None,
             ready: None,
             limit,
@@ -211,6 +221,7 @@ impl FrameReader {
         let (first, more) = (flags & FIRST != 0, flags & MORE != 0);
         let channel =
             Channel::from_bits(flags & !(FIRST | MORE)).ok_or(FrameError::Flags(flags))?;
+        let limit = self.limit.min(channel.lane().max_bytes());
         let partial = &mut self.partial[channel.index()];
         let too_long = |bytes, limit| Err(FrameError::TooLong { bytes, limit });
         if first {
@@ -224,13 +235,14 @@ impl FrameReader {
                 return Ok(false);
             };
             let total = u32::from_le_bytes(*total) as usize;
-            if total > self.limit {
-                return too_long(total, self.limit);
+            if total > limit {
+                return too_long(total, limit);
             }
             if payload == 0 || payload > total {
                 return too_long(payload, total);
             }
-            partial.reserve_exact(total + CIPHER_SLACK_BYTES);
+            partial.reserve_exact(total.min(FIRST_ROOM_BYTES) + CIPHER_SLACK_BYTES);
+            self.totals[channel.index()] = total;
             self.consumed += FRAME_HEADER_BYTES + TOTAL_BYTES;
             self.fragment = Some(Fragment {
                 channel,
@@ -241,8 +253,12 @@ impl FrameReader {
         }
         if !partial.is_empty() {
             let until = partial.len() + payload;
-            if until > self.limit {
-                return too_long(until, self.limit);
+            let total = self.totals[channel.index()];
+            if until > total {
+                return too_long(until, total);
+            }
+            if until + CIPHER_SLACK_BYTES > partial.capacity() {
+                partial.reserve_exact(total - partial.len() + CIPHER_SLACK_BYTES);
             }
             self.consumed += FRAME_HEADER_BYTES;
             self.fragment = Some(Fragment {
@@ -255,8 +271,8 @@ impl FrameReader {
         if more {
             return Err(FrameError::Flags(flags));
         }
-        if payload > self.limit {
-            return too_long(payload, self.limit);
+        if payload > limit {
+            return too_long(payload, limit);
         }
         if rest.len() < payload {
             return Ok(false);

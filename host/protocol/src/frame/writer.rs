@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
-    Batch, Channel, FIRST, FRAME_HEADER_BYTES, FrameError, Lane, MAX_FRAME_BYTES,
-    MAX_MESSAGE_BYTES, MORE, SIDE_STREAMS, TOTAL_BYTES,
+    Batch, Channel, FIRST, FRAME_HEADER_BYTES, FrameError, Lane, MAX_FRAME_BYTES, MORE,
+    SIDE_STREAMS, TOTAL_BYTES,
 };
 
 /// How much of a large message is in one frame, in bytes: with its tag, one record of Noise.
@@ -64,7 +64,7 @@ impl FrameWriter {
     /// not touch what is there). A small message is framed in place: no allocation, no copy.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`]; nothing is added then.
+    /// [`FrameError::TooLong`] over the lane's limit; nothing is added then.
     pub fn push_with(
         &mut self,
         lane: Lane,
@@ -79,7 +79,7 @@ impl FrameWriter {
     /// Adds one message that is encoded already.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`].
+    /// [`FrameError::TooLong`] over the lane's limit.
     pub fn push(&mut self, lane: Lane, message: Bytes) -> Result<(), FrameError> {
         self.push_parts(lane, Vec::new(), message)
     }
@@ -87,7 +87,7 @@ impl FrameWriter {
     /// Adds one message of two parts, of which the second is not copied if it is large.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`] over [`MAX_MESSAGE_BYTES`].
+    /// [`FrameError::TooLong`] over the lane's limit.
     pub fn push_parts(&mut self, lane: Lane, head: Vec<u8>, body: Bytes) -> Result<(), FrameError> {
         if head.len() + body.len() <= MAX_FRAME_BYTES {
             return self.push_with(lane, join(&head, &body));
@@ -227,11 +227,9 @@ impl FrameWriter {
 
     fn large_in(&mut self, channel: Channel, head: Vec<u8>, body: Bytes) -> Result<(), FrameError> {
         let bytes = head.len() + body.len();
-        if bytes > MAX_MESSAGE_BYTES {
-            return Err(FrameError::TooLong {
-                bytes,
-                limit: MAX_MESSAGE_BYTES,
-            });
+        let limit = channel.lane().max_bytes();
+        if bytes > limit {
+            return Err(FrameError::TooLong { bytes, limit });
         }
         self.queued_bytes += bytes;
         self.channels[channel.index()].push_back(Piece::Large {

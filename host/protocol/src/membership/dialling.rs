@@ -270,10 +270,12 @@ impl Membership {
             return;
         }
         self.do_due(now);
+        self.compare_views(now);
         let requests = self.requests.iter().map(|request| request.deadline);
         let nodes = self.nodes.values().filter_map(|node| node.retry.at);
         let seeds = self.seeds.values().filter_map(|retry| retry.at);
-        self.soonest = requests.chain(nodes).chain(seeds).min();
+        let compare = self.gossip.deadline();
+        self.soonest = requests.chain(nodes).chain(seeds).chain(compare).min();
     }
 
     fn do_due(&mut self, now: Millis) {

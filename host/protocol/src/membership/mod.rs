@@ -1,9 +1,9 @@
 //! Who is up: which links exist, which should, and who is told.
 //!
 //! Owns the set of links (dialled, accepted, up, closing), the decision between duplicates,
-//! and the wish to be linked to nodes that were lost. Visible nodes form a full mesh: two that
-//! link up tell each other whom else they are linked to, and dial those they lack. Hidden nodes
-//! are told nobody and told of to nobody.
+//! and the wish to be linked to nodes that were lost. Visible nodes form a full mesh: they
+//! tell each other whom else they are linked to ([`gossip`]), and dial those they lack. Hidden
+//! nodes are told nobody and told of to nobody.
 //!
 //! Contract: at most one link a node is up. One `NodeUp` and one `NodeDown`, in this order, for
 //! each link that came to life. A restarted node replaces its earlier run. A lost visible
@@ -14,6 +14,7 @@
 //! Deliberately does not know sockets or ticks; a silent peer is a link that the shell closed.
 
 mod dialling;
+mod gossip;
 mod incarnations;
 mod verdict;
 
@@ -31,6 +32,7 @@ pub use dialling::{
     CONNECT_TIMEOUT_MS, MAX_CONNECT_REQUESTS, REDIAL_FOR_MS, REDIAL_MAX_MS, REDIAL_MIN_MS,
 };
 use dialling::{Request, Retry, WaitsFor};
+use gossip::Gossip;
 use incarnations::Incarnations;
 pub use incarnations::MAX_KNOWN_INCARNATIONS;
 
@@ -65,6 +67,13 @@ pub enum MembershipMessage {
     Disconnect,
     /// The sender stops for good: do not redial. The link closes next.
     Leaving,
+    /// The sender's view: tell it [`Self::Nodes`] if this node's is another.
+    View {
+        /// Of the visible nodes that it is linked to, and itself.
+        digest: u64,
+        /// Whether it wants this node's.
+        answer: bool,
+    },
 }
 
 /// What happened.
@@ -227,6 +236,8 @@ struct Node {
 pub struct Mutations {
     /// Do not dial nodes that were lost.
     pub forget_lost_nodes: bool,
+    /// Do not compare views.
+    pub never_compare: bool,
     /// Do not answer connect requests that ran out of time.
     pub forget_requests: bool,
 }
@@ -247,6 +258,7 @@ pub struct Membership {
     /// Nothing is due before; earlier than the first deadline if that one was called off.
     soonest: Option<Millis>,
     known: Incarnations,
+    gossip: Gossip,
     leaving: bool,
     #[cfg(feature = "mutations")]
     mutations: Mutations,
@@ -258,6 +270,7 @@ impl Membership {
     pub fn new(own: Hello, seed: u64) -> Self {
         let known = Incarnations::new(own.incarnation, own.name.clone());
         Self {
+            gossip: Gossip::new(&own.name),
             own,
             random: seed,
             next_link: 0,
@@ -526,15 +539,7 @@ impl Membership {
         self.outputs
             .push_back(MembershipOutput::NodeUp { link, peer });
         if both_visible {
-            let nodes = self
-                .peers()
-                .filter(|(_, other)| other.name != name && self.is_visible(other));
-            let nodes = nodes
-                .map(|(_, other)| (other.name.clone(), other.address.clone()))
-                .collect();
-            let message = MembershipMessage::Nodes(nodes);
-            self.outputs
-                .push_back(MembershipOutput::Send { link, message });
+            self.introduce(now, link, &name, asked);
         }
         self.answer_waiting(&WaitsFor::Link(link), &Ok(name.clone()));
         self.answer_waiting(&WaitsFor::Node(name.clone()), &Ok(name));
@@ -555,10 +560,14 @@ impl Membership {
     }
 
     fn node_down(&mut self, now: Millis, link: LinkId, peer: Peer, reason: &str) {
+        let both_visible = self.is_visible(&peer);
         if let Some(node) = self.nodes.get_mut(&peer.name)
             && node.up == Some(link)
         {
             node.up = None;
+            if both_visible {
+                self.gossip.changed(&peer.name);
+            }
             node.retry = Retry {
                 since: now,
                 ..Retry::default()
@@ -602,6 +611,9 @@ impl Membership {
             if let Some(node) = self.nodes.get_mut(&peer.name) {
                 node.up = None;
             }
+            if self.is_visible(&peer) {
+                self.gossip.changed(&peer.name);
+            }
             self.outputs.push_back(MembershipOutput::NodeDown {
                 link,
                 peer,
@@ -642,7 +654,10 @@ impl Membership {
                     .into_iter()
                     .for_each(|(name, address)| self.learn(now, name, address));
             }
-            MembershipMessage::Nodes(_) => {}
+            MembershipMessage::View { digest, answer } if self.is_visible(peer) => {
+                self.on_view(link, digest, answer);
+            }
+            MembershipMessage::Nodes(_) | MembershipMessage::View { .. } => {}
             MembershipMessage::Disconnect => self.cut(link, "disconnected by a user there"),
             MembershipMessage::Leaving => {
                 let name = peer.name.clone();

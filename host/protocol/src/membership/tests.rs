@@ -86,11 +86,18 @@ fn down(node: &mut Membership, link: LinkId, refusal: Option<Refusal>) -> Vec<Me
     outputs(node)
 }
 
-/// The outputs when the next deadline has passed.
+/// The outputs when the next deadline has passed; one that was put off does nothing.
 fn wait(node: &mut Membership) -> Vec<MembershipOutput> {
-    let at = node.next_deadline().unwrap();
-    node.timer(at);
-    outputs(node)
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let at = node.next_deadline().unwrap();
+        node.timer(at);
+        all = outputs(node);
+        if !all.is_empty() {
+            break;
+        }
+    }
+    all
 }
 
 /// That nothing will happen by itself.
@@ -156,8 +163,16 @@ fn a_connect_request_that_fails_is_not_tried_again_unless_it_is_to_be_kept() {
 fn a_lost_node_is_redialled_ever_more_slowly() {
     let mut node = node("a@h", NodeKind::Visible);
     let (mut link, _) = accept(&mut node, peer("b@h", 2));
-    assert_eq!(ups_and_downs(&down(&mut node, link, None)), [(false, 2)]);
-    let mut last = NOW;
+    // The comparison of views.
+    let mut last = node.next_deadline().unwrap();
+    wait(&mut node);
+    let lost = MembershipInput::LinkDown {
+        link,
+        reason: "reset".into(),
+        refusal: None,
+    };
+    node.handle(last, lost);
+    assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
     let mut pauses = Vec::new();
     for _ in 0..8 {
         let at = node.next_deadline().unwrap();
@@ -195,7 +210,11 @@ fn a_lost_node_is_redialled_ever_more_slowly() {
 #[test]
 fn nodes_that_a_peer_knows_are_dialled_once() {
     let mut node = node("a@h", NodeKind::Visible);
-    let (link, up) = accept(&mut node, peer("b@h", 2));
+    let asked = |name, run| Peer {
+        asked: true,
+        ..peer(name, run)
+    };
+    let (link, up) = accept(&mut node, asked("b@h", 2));
     assert!(up.contains(&MembershipOutput::Send {
         link,
         message: MembershipMessage::Nodes(vec![])
@@ -223,11 +242,70 @@ fn nodes_that_a_peer_knows_are_dialled_once() {
     );
     node.receive(NOW, link, nodes);
     assert!(outputs(&mut node).is_empty());
-    let (_, up) = accept(&mut node, peer("d@h", 4));
+    let (_, up) = accept(&mut node, asked("d@h", 4));
     let told = vec![(name("b@h"), Some("127.0.0.1:2".into()))];
     assert!(up.iter().any(|output| {
         matches!(output, MembershipOutput::Send { message: MembershipMessage::Nodes(nodes), .. } if *nodes == told)
     }));
+}
+
+/// The digest that a node sends when its view has settled, for each link that is new.
+fn compared(node: &mut Membership) -> Vec<(LinkId, u64)> {
+    let views = wait(node).into_iter().filter_map(|output| match output {
+        MembershipOutput::Send {
+            link,
+            message: MembershipMessage::View { digest, .. },
+        } => Some((link, digest)),
+        _ => None,
+    });
+    views.collect()
+}
+
+#[test]
+fn nodes_that_met_unasked_compare_their_views_and_tell_of_what_differs() {
+    let mut a = node("a@h", NodeKind::Visible);
+    let mut b = node("b@h", NodeKind::Visible);
+    let (_, up) = accept(&mut a, peer("c@h", 3));
+    assert!(
+        !up.iter()
+            .any(|output| matches!(output, MembershipOutput::Send { .. }))
+    );
+    let (to_b, _) = accept(&mut a, peer("b@h", 2));
+    let (to_a, _) = accept(&mut b, peer("a@h", 1));
+    let views = compared(&mut a);
+    assert_eq!(views.len(), 2, "once a link, both at once: {views:?}");
+    assert_eq!(views[0].1, views[1].1);
+    let [(_, view_of_b)] = compared(&mut b)[..] else {
+        panic!()
+    };
+    let message = MembershipMessage::View {
+        digest: view_of_b,
+        answer: false,
+    };
+    a.receive(NOW, to_b, message);
+    let told = outputs(&mut a);
+    let [MembershipOutput::Send { link, message }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    let others = MembershipMessage::Nodes(vec![(name("c@h"), Some("127.0.0.1:3".into()))]);
+    assert_eq!((*link, message), (to_b, &others));
+    // Now b sees c, too: they agree, and say nothing.
+    accept(&mut b, peer("c@h", 3));
+    let message = MembershipMessage::View {
+        digest: views[0].1,
+        answer: false,
+    };
+    b.receive(NOW, to_a, message);
+    assert!(outputs(&mut b).is_empty());
+    // A view that is still changing is not compared yet: b asks again when it has settled.
+    let message = MembershipMessage::View {
+        digest: 1,
+        answer: false,
+    };
+    b.receive(NOW, to_a, message);
+    assert!(outputs(&mut b).is_empty());
+    let asks = |output: &MembershipOutput| matches!(output, MembershipOutput::Send { link, message: MembershipMessage::View { answer: true, .. } } if *link == to_a);
+    assert_eq!(wait(&mut b).iter().filter(|output| asks(output)).count(), 1);
 }
 
 #[test]
@@ -242,13 +320,19 @@ fn hidden_nodes_are_told_nothing_and_passed_on_to_nobody() {
         !up.iter()
             .any(|output| matches!(output, MembershipOutput::Send { .. }))
     );
-    let (_, up) = accept(&mut visible, peer("c@h", 3));
+    let asked = Peer {
+        asked: true,
+        ..peer("c@h", 3)
+    };
+    let (_, up) = accept(&mut visible, asked);
     assert!(up.iter().any(|output| {
         matches!(output, MembershipOutput::Send { message: MembershipMessage::Nodes(nodes), .. } if nodes.is_empty())
     }));
     let nodes = MembershipMessage::Nodes(vec![(name("d@h"), None)]);
     visible.receive(NOW, link, nodes.clone());
     assert!(outputs(&mut visible).is_empty());
+    // The comparison of views, with the visible one alone.
+    assert_eq!(wait(&mut visible).len(), 1);
     // A lost hidden node is nobody's loss.
     down(&mut visible, link, None);
     assert!(is_quiet(&mut visible));

@@ -7,6 +7,7 @@
 //!
 //! Does not know links, cookies or what a node is for.
 
+pub mod format;
 mod registrar;
 mod server;
 #[cfg(test)]
@@ -16,11 +17,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
+use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use format::{
+    ALIVE2_REQ, ALIVE2_RESP, ALIVE2_X_RESP, Found, MAX_REQUEST_BYTES, NAMES_REQ, PORT_PLEASE2_REQ,
+};
+pub use format::{EXTRA, Entry};
 pub use registrar::{Registrar, RegistrarConfig};
 pub use server::Server;
 
@@ -30,36 +35,8 @@ pub const DEFAULT_PORT: u16 = 4369;
 /// How long one exchange with a port mapper may take; after that it fails.
 pub const MAX_EXCHANGE_MS: u64 = 3_000;
 
-/// The longest name of a node without its host, in bytes. Longer ones are refused.
-const MAX_ALIVE_BYTES: usize = 255;
-
-/// The longest extra data of a registration, in bytes. Longer ones are refused.
-const MAX_EXTRA_BYTES: usize = 512;
-
-/// The longest request or answer but the list of names, in bytes. Longer ones are refused.
-const MAX_REQUEST_BYTES: usize = 16 + MAX_ALIVE_BYTES + MAX_EXTRA_BYTES;
-
 /// The longest list of names that a client reads, in bytes. Longer ones are refused.
 const MAX_NAMES_BYTES: usize = 1 << 20;
-
-/// What marks the registration of a wasm-node among those of Erlang nodes.
-pub const EXTRA: &[u8] = b"wasm-node";
-
-const ALIVE2_REQ: u8 = 120;
-const ALIVE2_RESP: u8 = 121;
-const ALIVE2_X_RESP: u8 = 118;
-const PORT_PLEASE2_REQ: u8 = 122;
-const PORT2_RESP: u8 = 119;
-const NAMES_REQ: u8 = 110;
-const KILL_REQ: u8 = 107;
-const DUMP_REQ: u8 = 100;
-
-const NODE_NORMAL: u8 = 77;
-const NODE_HIDDEN: u8 = 72;
-const PROTOCOL_TCP: u8 = 0;
-/// The distribution versions of Erlang that a registration claims: 6 makes a port mapper
-/// answer with a 32-bit creation.
-const VERSIONS: (u16, u16) = (6, 5);
 
 /// Why asking a port mapper failed.
 #[derive(Debug, thiserror::Error)]
@@ -110,78 +87,6 @@ pub enum EpmdError {
     Io(SocketAddr, io::Error),
 }
 
-/// A node as a port mapper knows it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// The name without its host.
-    pub name: String,
-    /// Where it listens.
-    pub port: u16,
-    /// Whether it is hidden.
-    pub hidden: bool,
-    /// Whatever it registered besides; see [`EXTRA`].
-    pub extra: Vec<u8>,
-    /// The highest and the lowest version that it speaks of Erlang's own protocol.
-    versions: (u16, u16),
-}
-
-impl Entry {
-    /// A wasm-node.
-    pub fn new(name: &str, port: u16, hidden: bool) -> Self {
-        Self {
-            name: name.into(),
-            port,
-            hidden,
-            extra: EXTRA.to_vec(),
-            versions: VERSIONS,
-        }
-    }
-
-    /// The fields that a registration and the answer to a look-up share.
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u16(self.port);
-        out.put_u8(if self.hidden {
-            NODE_HIDDEN
-        } else {
-            NODE_NORMAL
-        });
-        out.put_u8(PROTOCOL_TCP);
-        out.put_u16(self.versions.0);
-        out.put_u16(self.versions.1);
-        for field in [self.name.as_bytes(), &self.extra] {
-            out.put_u16(field.len() as u16);
-            out.put_slice(field);
-        }
-    }
-
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let b = &mut bytes;
-        let port = b.try_get_u16().ok()?;
-        let hidden = b.try_get_u8().ok()? == NODE_HIDDEN;
-        let _protocol = b.try_get_u8().ok()?;
-        let versions = (b.try_get_u16().ok()?, b.try_get_u16().ok()?);
-        let name = field(b, MAX_ALIVE_BYTES)?;
-        let extra = field(b, MAX_EXTRA_BYTES)?.to_vec();
-        let name = std::str::from_utf8(name).ok()?;
-        let plain =
-            !name.is_empty() && !name.contains(|c: char| c.is_control() || c == ' ' || c == '@');
-        plain.then(|| Self {
-            name: name.into(),
-            port,
-            hidden,
-            extra,
-            versions,
-        })
-    }
-}
-
-fn field<'a>(bytes: &mut &'a [u8], max: usize) -> Option<&'a [u8]> {
-    let len = usize::from(bytes.try_get_u16().ok()?);
-    let (field, rest) = (len <= max).then(|| bytes.split_at_checked(len))??;
-    *bytes = rest;
-    Some(field)
-}
-
 /// The port that the node of a name listens on, asked of the port mapper at `at`.
 ///
 /// Errors if the port mapper does not answer, or knows no wasm-node of that name.
@@ -194,17 +99,14 @@ pub async fn port_of(at: SocketAddr, name: &str) -> Result<u16, EpmdError> {
             .await
             .map_err(|e| EpmdError::Io(at, e))?;
         let answer = read_to_end(&mut stream, at, MAX_REQUEST_BYTES).await?;
-        let entry = match answer.as_slice() {
-            [PORT2_RESP, 0, rest @ ..] => {
-                Entry::decode(rest).ok_or(EpmdError::Garbled(at, "a garbled entry"))?
-            }
-            [PORT2_RESP, _, ..] => {
+        let entry = match format::found(&answer).map_err(|what| EpmdError::Garbled(at, what))? {
+            Found::Node(entry) => entry,
+            Found::Nobody => {
                 return Err(EpmdError::NoSuchNode {
                     name: name.into(),
                     at,
                 });
             }
-            _ => return Err(EpmdError::Garbled(at, "not the answer to a look-up")),
         };
         if entry.extra != EXTRA {
             return Err(EpmdError::OtherKind {
@@ -226,21 +128,7 @@ pub async fn names(at: SocketAddr) -> Result<Vec<(String, u16)>, EpmdError> {
             .await
             .map_err(|e| EpmdError::Io(at, e))?;
         let answer = read_to_end(&mut stream, at, MAX_NAMES_BYTES).await?;
-        let lines = answer
-            .get(4..)
-            .ok_or(EpmdError::Garbled(at, "not a list of names"))?;
-        let lines = std::str::from_utf8(lines)
-            .map_err(|_| EpmdError::Garbled(at, "names that are no text"))?;
-        let parse = |line: &str| {
-            let (name, port) = line.strip_prefix("name ")?.split_once(" at port ")?;
-            Some((name.to_owned(), port.trim().parse().ok()?))
-        };
-        lines
-            .lines()
-            .map(|line| {
-                parse(line).ok_or(EpmdError::Garbled(at, "a line that is no name and port"))
-            })
-            .collect()
+        format::names(&answer).map_err(|what| EpmdError::Garbled(at, what))
     })
     .await
 }

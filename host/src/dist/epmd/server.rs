@@ -18,9 +18,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{
-    ALIVE2_REQ, ALIVE2_RESP, ALIVE2_X_RESP, DUMP_REQ, Entry, KILL_REQ, MAX_EXCHANGE_MS,
-    MAX_REQUEST_BYTES, NAMES_REQ, PORT_PLEASE2_REQ, PORT2_RESP,
+use super::MAX_EXCHANGE_MS;
+use super::format::{
+    self, ALIVE2_RESP, ALIVE2_X_RESP, Entry, MAX_REQUEST_BYTES, PORT2_RESP, Request,
 };
 
 /// How many clients are served at once; further ones are closed at once.
@@ -75,25 +75,6 @@ impl Names {
     }
 }
 
-/// What a request asks for.
-enum Request<'a> {
-    Alive(Entry),
-    Port(&'a [u8]),
-    Names,
-    /// Erlang's `epmd -kill` and other things that this server refuses.
-    Refused,
-}
-
-fn parse(request: &[u8]) -> Option<Request<'_>> {
-    match request {
-        [ALIVE2_REQ, rest @ ..] => Entry::decode(rest).map(Request::Alive),
-        [PORT_PLEASE2_REQ, name @ ..] => Some(Request::Port(name)),
-        [NAMES_REQ | DUMP_REQ] => Some(Request::Names),
-        [KILL_REQ] => Some(Request::Refused),
-        _ => None,
-    }
-}
-
 impl Server {
     /// Binds; errors with `AddrInUse` if there is a port mapper already.
     pub async fn bind(at: SocketAddr) -> io::Result<Self> {
@@ -143,7 +124,7 @@ impl Server {
 async fn serve(mut stream: TcpStream, names: &Mutex<Names>, port: u16) -> io::Result<()> {
     let limit = Duration::from_millis(MAX_EXCHANGE_MS);
     let request = timeout(limit, read_request(&mut stream)).await??;
-    match parse(&request) {
+    match format::request(&request) {
         None => Err(io::ErrorKind::InvalidData.into()),
         Some(Request::Alive(entry)) => keep(stream, names, entry).await,
         Some(other) => {
