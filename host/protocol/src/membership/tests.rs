@@ -96,7 +96,7 @@ fn wait(node: &mut Membership) -> Vec<MembershipOutput> {
 /// That nothing will happen by itself.
 fn is_quiet(node: &mut Membership) -> bool {
     if let Some(at) = node.next_deadline() {
-        node.handle(at, MembershipInput::Timer);
+        node.timer(at);
     }
     node.poll_output().is_none() && node.next_deadline().is_none()
 }
