@@ -13,7 +13,7 @@ pub trait Actor: Sized + 'static {
     /// Comes first and once. An error ends the actor with that reason.
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason>;
 
-    /// Handles what waits in the mailbox, until `mailbox::next` gives none.
+    /// Handles what waits in the mailbox, until [`inbox::next`](crate::inbox::next) gives none.
     fn turn(&mut self) -> Outcome;
 
     /// The state, from which `init` with [`Start::Restored`] goes on.
@@ -46,16 +46,20 @@ impl<A: Actor> Holder<A> {
 
     pub fn init(&self, start: Start) -> Result<Outcome, ExitReason> {
         crate::io::install_panic_hook();
-        let (actor, outcome) = A::init(start)?;
+        let begun = A::init(start);
+        crate::inbox::turn_over();
+        let (actor, outcome) = begun?;
         *self.actor() = Some(actor);
         Ok(outcome)
     }
 
     pub fn turn(&self) -> Outcome {
-        match self.actor() {
+        let outcome = match self.actor() {
             Some(actor) => actor.turn(),
             None => Outcome::Stop(ExitReason::Error("turn came before init".into())),
-        }
+        };
+        crate::inbox::turn_over();
+        outcome
     }
 
     pub fn save(&self) -> Result<Vec<u8>, SaveError> {

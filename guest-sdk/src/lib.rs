@@ -71,6 +71,7 @@ mod futures;
 pub mod gen_server;
 pub mod groups;
 pub mod hashing;
+pub mod inbox;
 pub mod io;
 #[cfg(feature = "keyvalue")]
 pub mod keyvalue;

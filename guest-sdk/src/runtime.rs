@@ -15,7 +15,8 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use serde::{Deserialize, Serialize};
 
 use crate::groups::group_of;
-use crate::sys::{mailbox, process};
+use crate::inbox;
+use crate::sys::process;
 use crate::{ExitReason, Message, Ref};
 
 /// Messages that may wait inside an actor whose handler awaits something. One more ends the
@@ -479,7 +480,7 @@ impl Runtime {
     }
 
     fn drain_mailbox(&self) {
-        while let Some(message) = mailbox::next() {
+        while let Some(message) = inbox::next() {
             if let Some(message) = self.route(message) {
                 let mut stash = self.stash.borrow_mut();
                 stash.push_back(message);
@@ -497,7 +498,7 @@ impl Runtime {
         if let Some(message) = self.stash.borrow_mut().pop_front() {
             return Poll::Ready(message);
         }
-        while let Some(message) = mailbox::next() {
+        while let Some(message) = inbox::next() {
             if let Some(message) = self.route(message) {
                 return Poll::Ready(message);
             }

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasm_node_protocol::{CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, SpawnError};
 
+use crate::dist::Cookie;
+
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_PROCESSES: usize = 10_000;
 
@@ -63,6 +65,22 @@ pub enum ControlRequest {
     GlobalNames,
     /// Connect to a node; answered by [`ControlReply::Connected`].
     Connect(NodeName),
+    /// Cut the connection to a node, until somebody asks for one; answered by
+    /// [`ControlReply::Disconnected`].
+    Disconnect(NodeName),
+    /// Connect to a node if need be, and ask it for a sign of life; answered by
+    /// [`ControlReply::Pinged`].
+    Ping(NodeName),
+    /// Which cookies have you? Answered by [`ControlReply::Cookies`].
+    Cookies,
+    /// Use this cookie from now on, for one peer or for all that have none of their own.
+    /// Answered by [`ControlReply::CookieSet`]. Not for links in clear: it is the secret.
+    SetCookie {
+        /// For whom; `None` for all others.
+        peer: Option<NodeName>,
+        /// The cookie's key.
+        cookie: Cookie,
+    },
     /// Stop, actors first. Answered by [`ControlReply::Stopping`] before it does.
     Stop,
 }
@@ -90,6 +108,14 @@ pub enum ControlReply {
     GlobalNames(NameList),
     /// Whether it is connected now, or why not.
     Connected(Result<(), String>),
+    /// Whether it was connected.
+    Disconnected(bool),
+    /// How long the round trip took, in microseconds, or why there was none.
+    Pinged(Result<u64, String>),
+    /// Its cookies: the one for all first, then those for single peers, sorted.
+    Cookies(Vec<CookieRow>),
+    /// It is used from now on.
+    CookieSet,
     /// It will.
     Stopping,
     /// It will not, or cannot; says why.
@@ -176,6 +202,15 @@ pub struct NodeRow {
     pub name: NodeName,
     /// Whether it is listed.
     pub kind: NodeKind,
+}
+
+/// A cookie of a node, as far as it shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CookieRow {
+    /// The peer that it is for; `None` for all that have none of their own.
+    pub peer: Option<NodeName>,
+    /// The same for the same cookie, and of no use to guess it by.
+    pub fingerprint: String,
 }
 
 /// The actors of a node.

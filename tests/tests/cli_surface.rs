@@ -17,21 +17,24 @@ A node of a cluster of actors that are WebAssembly components
 Usage: wasm-node [OPTIONS] <COMMAND>
 
 Commands:
-  start    Start a node in the foreground
-  up       Run an app on a cluster of nodes on this machine, until Ctrl-C
-  build    Build an actor's source folder into a component, and print the component's path
-  names    List the nodes on this machine that the port mapper knows, with their ports
-  info     Show what a node says about itself
-  nodes    List the nodes that a node is connected to
-  ps       List the actors of a node
-  modules  List the modules of a node with the digests of their versions
-  spawn    Start an actor on a node, and print its pid
-  call     Call an actor with a text, and print its reply
-  whereis  Print the pid of the actor that has a name, as a node knows it
-  exit     Send an actor an exit signal, as Erlang's exit/2
-  connect  Connect a node to another, and so to all that one knows
-  stop     Stop a node: its app first, then its links; returns when it has left the cluster
-  bench    Measure what actors cost, one line NAME VALUE UNIT a figure";
+  start       Start a node in the foreground
+  up          Run an app on a cluster of nodes on this machine, until Ctrl-C
+  build       Build an actor's source folder into a component, and print the component's path
+  names       List the nodes on this machine that the port mapper knows, with their ports
+  info        Show what a node says about itself
+  nodes       List the nodes that a node is connected to
+  ps          List the actors of a node
+  modules     List the modules of a node with the digests of their versions
+  spawn       Start an actor on a node, and print its pid
+  call        Call an actor with a text, and print its reply
+  whereis     Print the pid of the actor that has a name, as a node knows it
+  exit        Send an actor an exit signal, as Erlang's exit/2
+  connect     Connect a node to another, and so to all that one knows
+  disconnect  Cut a node's connection to another, and to no third; they stay apart until one names the other
+  ping        Let a node connect to another and wait for its answer, as Erlang's net_adm:ping/1
+  cookie      Show the fingerprints of a node's cookies, or set one for handshakes from now on
+  stop        Stop a node: its app first, then its links; returns when it has left the cluster
+  bench       Measure what actors cost, one line NAME VALUE UNIT a figure";
     assert!(help.starts_with(expected), "{help}");
 
     // Each command's own help says how it is used, and what its options mean.
@@ -64,6 +67,17 @@ Commands:
             "exit",
             "wasm-node exit [OPTIONS] <NODE> <NAME|PID>",
             "--reason <TEXT>",
+        ),
+        (
+            "disconnect",
+            "wasm-node disconnect [OPTIONS] <NODE> <OTHER>",
+            "--address <HOST:PORT>",
+        ),
+        ("ping", "wasm-node ping [OPTIONS] <NODE> <OTHER>", "--json"),
+        (
+            "cookie",
+            "wasm-node cookie [OPTIONS] <NODE>",
+            "--set-file <FILE>",
         ),
         (
             "stop",

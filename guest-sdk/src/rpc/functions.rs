@@ -47,7 +47,22 @@ pub enum Refusal {
 /// Arguments from their bytes; for the macro.
 #[doc(hidden)]
 pub fn arguments<A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Refusal> {
-    codec::decode(bytes).map_err(Refusal::BadArguments)
+    whole(bytes).map_err(Refusal::BadArguments)
+}
+
+/// A value that these bytes are, to the last of them: callers and functions may have been written
+/// apart, and what is left over is a sign of that.
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!(
+            "{} bytes behind a {}",
+            rest.len(),
+            std::any::type_name::<T>()
+        )),
+        // It says more.
+        Err(_) => codec::decode(bytes),
+    }
 }
 
 /// A result's bytes; for the macro.
@@ -89,7 +104,7 @@ pub(super) fn answer<R: DeserializeOwned>(reason: ExitReason) -> Result<R, Error
     };
     let answer = data.strip_prefix(ANSWER_MARK).and_then(<[u8]>::split_first);
     Err(match answer {
-        Some((&RETURNED, bytes)) => return codec::decode(bytes).map_err(Error::BadResult),
+        Some((&RETURNED, bytes)) => return whole(bytes).map_err(Error::BadResult),
         Some((&NO_SUCH_FUNCTION, _)) => Error::NoSuchFunction,
         Some((&BAD_ARGUMENTS, words)) => {
             Error::BadArguments(String::from_utf8_lossy(words).into_owned())

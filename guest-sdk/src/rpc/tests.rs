@@ -145,6 +145,9 @@ fn each_failure_is_told_apart() {
     let said = end_of::<Module>(invoke("add", b"\x02", None).unwrap());
     let bad = functions::answer::<i64>(said);
     assert!(matches!(bad, Err(Error::BadArguments(_))), "{bad:?}");
+    let said = end_of::<Module>(invoke("nothing", b"\x02", None).unwrap());
+    let bad = functions::answer::<()>(said);
+    assert!(matches!(bad, Err(Error::BadArguments(_))), "{bad:?}");
     let said = end_of::<Module>(invoke("nothing", b"", None).unwrap());
     let bad = functions::answer::<i64>(said);
     assert!(matches!(bad, Err(Error::BadResult(_))), "{bad:?}");

@@ -15,7 +15,7 @@ use crate::global::{
     Conflict, Global, GlobalInput, GlobalOutput, NoVerdict, PartitionPolicy, QuestionId, RequestId,
     Requester, Wish,
 };
-use crate::groups::{GroupChange, GroupError, GroupEvent, GroupId, Groups, GroupsOutput};
+use crate::groups::{ByGroup, GroupChange, GroupError, GroupEvent, GroupId, Groups, GroupsOutput};
 use crate::handshake::{Hello, Peer, Refusal};
 use crate::ids::{Incarnation, NodeName, Pid, Ref};
 use crate::membership::{
@@ -298,7 +298,7 @@ impl Cluster {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         self.groups.monitor(monitor, watcher, scope, group)
     }
 

@@ -1,7 +1,8 @@
 //! The life of one established link: when to tick, when to call the peer down.
 //!
 //! Contract: the peer is sent something at least every quarter of the shorter of the two tick
-//! times; it is down when nothing came from it for four of our own ticks and half a tick of
+//! times, a little earlier by chance, so that a node's many links do not tick at the same
+//! moment, not even after it has sent something to all at once; it is down when nothing came from it for four of our own ticks and half a tick of
 //! grace. Any bytes count as life, in both directions. A node that was itself stopped
 //! (SIGSTOP, a sleeping laptop) blames nobody for the silence: it starts counting afresh.
 //!
@@ -9,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use crate::time::Millis;
+use crate::time::{Millis, next_random};
 
 /// The default tick time, in milliseconds: a peer silent for as long is down.
 pub const DEFAULT_TICK_TIME_MS: u32 = 4_000;
@@ -23,6 +24,9 @@ pub const MAX_TICK_TIME_MS: u32 = 3_600_000;
 
 /// Ticks in a tick time.
 const TICKS: u64 = 4;
+
+/// The part of its pause by which a tick may be early.
+const JITTER: u64 = 8;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +55,9 @@ pub enum SessionOutput {
 #[derive(Debug)]
 pub struct Session {
     send_every: u64,
+    /// The pause before the next tick: that, or a little less.
+    pause: u64,
+    random: u64,
     silence_limit: u64,
     next_tick: Millis,
     last_received: Millis,
@@ -68,6 +75,8 @@ impl Session {
         let send_every = own.min(peer) / TICKS;
         Self {
             send_every,
+            pause: send_every,
+            random,
             silence_limit: own + own / TICKS / 2,
             next_tick: now + (random % send_every),
             last_received: now,
@@ -89,7 +98,7 @@ impl Session {
         self.last_run = now;
         match input {
             SessionInput::Received => self.last_received = now,
-            SessionInput::Sent => self.next_tick = now + self.send_every,
+            SessionInput::Sent => self.next_tick = now + self.pause,
             SessionInput::Timer => {}
         }
         let silent_ms = now - self.last_received;
@@ -97,7 +106,9 @@ impl Session {
             self.down = true;
             self.outputs.push_back(SessionOutput::Down { silent_ms });
         } else if now >= self.next_tick {
-            self.next_tick = now + self.send_every;
+            let early = next_random(&mut self.random) % (self.send_every / JITTER + 1);
+            self.pause = self.send_every - early;
+            self.next_tick = now + self.pause;
             self.outputs.push_back(SessionOutput::SendTick);
         }
     }
@@ -161,7 +172,9 @@ mod tests {
             .iter()
             .filter(|(_, output)| *output == SessionOutput::SendTick)
             .collect();
-        assert!(ticks.windows(2).all(|pair| pair[1].0 - pair[0].0 == 1_000));
+        let pauses: Vec<_> = ticks.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert!(pauses.iter().all(|pause| (875..=1_000).contains(pause)));
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
         assert!(ticks[0].0 < 1_000);
         let patient = outputs
             .iter()
@@ -177,6 +190,30 @@ mod tests {
             session.handle(Millis(now), SessionInput::Received);
         }
         assert_eq!(session.poll_output(), None);
+    }
+
+    #[test]
+    fn links_that_all_sent_at_once_do_not_tick_at_once() {
+        let mut moments = std::collections::BTreeSet::new();
+        for seed in 1..=20 {
+            let mut session = Session::new(Millis(0), 4_000, 4_000, seed * 7_919);
+            let mut ticks = 0;
+            for now in 0..12_000 {
+                let input = match now {
+                    5_000 => SessionInput::Sent,
+                    _ => SessionInput::Received,
+                };
+                session.handle(Millis(now), input);
+                while session.poll_output().is_some() {
+                    if now > 5_000 && ticks == 0 {
+                        moments.insert(now);
+                        ticks += 1;
+                    }
+                }
+            }
+        }
+        assert!(moments.len() > 10, "{moments:?}");
+        assert!(*moments.last().unwrap() <= 6_000);
     }
 
     #[test]

@@ -47,6 +47,9 @@ enum What {
         /// The peer
         #[arg(long, value_name = "NODE", value_parser = node_name)]
         peer: NodeName,
+        /// Begin when so many other nodes are connected
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        nodes: usize,
         /// Only these figures
         #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
         only: Vec<RemoteFigure>,
@@ -149,6 +152,7 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
         }
         What::Remote {
             peer,
+            nodes,
             only,
             how,
             trust,
@@ -162,7 +166,9 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
             let mut config = node_config(&folder, &how, host, &trust)?;
             config.dist.epmd = epmd_mode(false)?;
             let figures = all_unless(only);
-            measure(bench::remote(config, module, &peer, &figures, how.rounds))
+            measure(bench::remote(
+                config, module, &peer, nodes, &figures, how.rounds,
+            ))
         }
         What::Scale {
             actors,

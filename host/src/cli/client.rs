@@ -31,6 +31,23 @@ pub(super) struct Node {
     pub(super) join: Join,
 }
 
+/// A question to a node: which, how to join it, and how to print its answer.
+#[derive(clap::Args, Debug)]
+pub(super) struct Question {
+    #[command(flatten)]
+    pub(super) node: Node,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Question {
+    /// Whom it is put to.
+    pub(super) fn name(&self) -> &NodeName {
+        &self.node.node
+    }
+}
+
 /// How to join a node.
 #[derive(clap::Args, Debug)]
 pub(super) struct Join {
@@ -38,7 +55,7 @@ pub(super) struct Join {
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     address: Option<String>,
     #[command(flatten)]
-    trust: Trust,
+    pub(super) trust: Trust,
 }
 
 /// A connection to one node.
@@ -175,6 +192,22 @@ where
         let (client, result) = body(client).await;
         client.leave().await;
         result
+    })
+}
+
+/// Runs one command that asks one node one thing. `pick` takes the answer out of its reply, if
+/// that is one to this request.
+pub(super) fn ask_node<T>(
+    node: &Node,
+    log: Option<&str>,
+    request: &ControlRequest,
+    timeout: Duration,
+    pick: impl FnOnce(ControlReply) -> Option<T>,
+) -> Result<T, CliError> {
+    with_node(node, log, async |client| {
+        let reply = client.ask(request, timeout).await;
+        let answer = reply.and_then(|reply| pick(reply).ok_or_else(|| client.mismatch()));
+        (client, answer)
     })
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use wasm_node_protocol::NodeName;
 
-use super::client::{Node, with_node};
+use super::client::{Node, ask_node};
 use super::error::CliError;
 use super::options::node_name;
 use crate::control::{ControlReply, ControlRequest};
 
 /// How long the node may take; its own bound is shorter.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connect a node to another, and so to all that one knows
 #[derive(clap::Args, Debug)]
@@ -25,15 +25,17 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     let node = args.node.node.clone();
     let request = ControlRequest::Connect(args.other.clone());
-    with_node(&args.node, log, async |client| {
-        let done = match client.ask(&request, CONNECT_TIMEOUT).await {
-            Ok(ControlReply::Connected(Ok(()))) => Ok(()),
-            Ok(ControlReply::Connected(Err(reason))) => Err(CliError::Refused { node, reason }),
-            Ok(_) => Err(client.mismatch()),
-            Err(error) => Err(error),
-        };
-        (client, done)
-    })?;
+    let connected = ask_node(
+        &args.node,
+        log,
+        &request,
+        CONNECT_TIMEOUT,
+        |reply| match reply {
+            ControlReply::Connected(connected) => Some(connected),
+            _ => None,
+        },
+    )?;
+    connected.map_err(|reason| CliError::Refused { node, reason })?;
     eprintln!("{} and {} are connected", args.node.node, args.other);
     Ok(())
 }

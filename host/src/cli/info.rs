@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Question, ask_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest, NodeInfo};
@@ -11,22 +11,22 @@ use crate::control::{ControlReply, ControlRequest, NodeInfo};
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(flatten)]
-    node: Node,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
+    question: Question,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
-    let info = with_node(&args.node, log, async |client| {
-        let info = match client.ask(&ControlRequest::Info, ANSWER_TIMEOUT).await {
-            Ok(ControlReply::Info(info)) => Ok(info),
-            Ok(_) => Err(client.mismatch()),
-            Err(error) => Err(error),
-        };
-        (client, info)
-    })?;
-    print(&info, args.json);
+pub(super) fn run(Args { question }: Args, log: Option<&str>) -> Result<(), CliError> {
+    let request = ControlRequest::Info;
+    let info = ask_node(
+        &question.node,
+        log,
+        &request,
+        ANSWER_TIMEOUT,
+        |reply| match reply {
+            ControlReply::Info(info) => Some(info),
+            _ => None,
+        },
+    )?;
+    print(&info, question.json);
     Ok(())
 }
 

@@ -10,6 +10,8 @@ mod build;
 mod call;
 mod client;
 mod connect;
+mod cookie;
+mod disconnect;
 mod error;
 mod exit;
 mod info;
@@ -19,6 +21,7 @@ mod names;
 mod nodes;
 mod options;
 mod output;
+mod ping;
 mod ps;
 mod spawn;
 mod start;
@@ -58,6 +61,9 @@ enum Command {
     Whereis(whereis::Args),
     Exit(exit::Args),
     Connect(connect::Args),
+    Disconnect(disconnect::Args),
+    Ping(ping::Args),
+    Cookie(cookie::Args),
     Stop(stop::Args),
     Bench(bench::Args),
 }
@@ -90,6 +96,9 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Whereis(args) => whereis::run(args, log),
         Command::Exit(args) => exit::run(args, log),
         Command::Connect(args) => connect::run(args, log),
+        Command::Disconnect(args) => disconnect::run(args, log),
+        Command::Ping(args) => ping::run(args, log),
+        Command::Cookie(args) => cookie::run(args, log),
         Command::Stop(args) => stop::run(args, log),
         Command::Bench(args) => bench::run(args, log),
     }

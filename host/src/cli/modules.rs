@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Question, ask_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest};
@@ -11,22 +11,22 @@ use crate::control::{ControlReply, ControlRequest};
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(flatten)]
-    node: Node,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
+    question: Question,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
-    let rows = with_node(&args.node, log, async |client| {
-        let rows = match client.ask(&ControlRequest::Modules, ANSWER_TIMEOUT).await {
-            Ok(ControlReply::Modules(rows)) => Ok(rows),
-            Ok(_) => Err(client.mismatch()),
-            Err(error) => Err(error),
-        };
-        (client, rows)
-    })?;
-    if args.json {
+pub(super) fn run(Args { question }: Args, log: Option<&str>) -> Result<(), CliError> {
+    let request = ControlRequest::Modules;
+    let rows = ask_node(
+        &question.node,
+        log,
+        &request,
+        ANSWER_TIMEOUT,
+        |reply| match reply {
+            ControlReply::Modules(rows) => Some(rows),
+            _ => None,
+        },
+    )?;
+    if question.json {
         let rows: Vec<_> = rows
             .iter()
             .map(|row| json!({ "name": row.name, "digest": row.digest, "actors": row.actors }))

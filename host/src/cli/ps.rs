@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Question, ask_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest};
@@ -11,22 +11,22 @@ use crate::control::{ControlReply, ControlRequest};
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(flatten)]
-    node: Node,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
+    question: Question,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
-    let list = with_node(&args.node, log, async |client| {
-        let list = match client.ask(&ControlRequest::Processes, ANSWER_TIMEOUT).await {
-            Ok(ControlReply::Processes(list)) => Ok(list),
-            Ok(_) => Err(client.mismatch()),
-            Err(error) => Err(error),
-        };
-        (client, list)
-    })?;
-    if args.json {
+pub(super) fn run(Args { question }: Args, log: Option<&str>) -> Result<(), CliError> {
+    let request = ControlRequest::Processes;
+    let list = ask_node(
+        &question.node,
+        log,
+        &request,
+        ANSWER_TIMEOUT,
+        |reply| match reply {
+            ControlReply::Processes(list) => Some(list),
+            _ => None,
+        },
+    )?;
+    if question.json {
         let rows: Vec<_> = list
             .rows
             .iter()

@@ -23,7 +23,7 @@ pub struct DistConfig {
     pub incarnation: Incarnation,
     /// Whether others are told of it.
     pub kind: NodeKind,
-    /// What the others must have too.
+    /// What the others must have too, until others are set.
     pub cookie: Cookie,
     /// Encryption, or the challenge alone (`--plaintext`).
     pub security: Security,

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use serde::{Deserialize, Serialize};
 
 /// The file in the home folder that holds the cookie unless another is named.
 pub const FILE_NAME: &str = ".wasm-node.cookie";
@@ -24,8 +25,8 @@ const ARGON2_PASSES: u32 = 2;
 /// The same for all nodes, as nothing else is known to both ends of a link beforehand.
 const ARGON2_SALT: &[u8] = b"wasm-node distribution cookie v1";
 
-/// A key made of a cookie.
-#[derive(Clone, PartialEq, Eq)]
+/// A key made of a cookie. As secret as the cookie itself.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cookie {
     key: [u8; 32],
 }
@@ -118,6 +119,13 @@ impl Cookie {
     /// The key of this cookie, which both ends of a link must have.
     pub fn key(&self) -> &[u8; 32] {
         &self.key
+    }
+
+    /// What may be shown of it: the same for the same cookie. It takes the slow hash to try a
+    /// guess against it.
+    pub fn fingerprint(&self) -> String {
+        let hash = blake3::derive_key("wasm-node cookie fingerprint 1", &self.key);
+        hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Without the slow hash, which tests of links need not wait for.

@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpStream, lookup_host};
 use wasm_node_protocol::NodeName;
-use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Peer};
+use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId};
 
 use super::config::EpmdMode;
 use super::epmd;
 use super::kernel::Kernel;
 use super::link::LinkError;
-use super::transport::{Channel, Role};
+use super::transport::{Channel, Introduced, Role};
 
 /// Finds the node, connects and shakes hands; the link is agreed on when this returns.
 pub(super) async fn reach(
@@ -81,8 +81,7 @@ async fn dial_at(
     let found: Vec<_> = found.collect();
     let connected = TcpStream::connect(found.as_slice()).await;
     let stream = connected.map_err(|e| LinkError::Unreachable(address.into(), e))?;
-    let (security, cookie) = (kernel.config.security, &kernel.config.cookie);
-    let mut channel = Channel::secure(stream, Role::Dialler, security, cookie).await?;
+    let (mut channel, claimed) = secure(kernel, stream, Role::Dialler, |_| {}).await?;
     let hello = Hello {
         asked,
         ..kernel.hello()
@@ -95,7 +94,7 @@ async fn dial_at(
         Ok(greeted) => greeted,
         Err(failed) => return Err(channel.fail(failed).await.into()),
     };
-    if let Err(refusal) = kernel.judge(id, greeted.peer()) {
+    if let Err(refusal) = judge(kernel, id, greeted.peer(), &claimed) {
         return Err(channel.fail(greeted.refuse(refusal)).await.into());
     }
     let (peer, message) = greeted.accept();
@@ -103,20 +102,48 @@ async fn dial_at(
     Ok((channel, peer))
 }
 
-/// Shakes hands with whoever dialled; the link is agreed on when this returns.
+/// Exchanges introductions, tells who the other side says it is, and proves the cookie for that.
+async fn secure(
+    kernel: &Kernel,
+    stream: TcpStream,
+    role: Role,
+    introduced: impl FnOnce(&NodeName),
+) -> Result<(Channel, NodeName), LinkError> {
+    let (security, own) = (kernel.config.security, &kernel.config.name);
+    let unproven = Introduced::exchange(stream, security, own).await?;
+    let claimed = unproven.peer().clone();
+    introduced(&claimed);
+    let cookie = kernel.cookies.with(&claimed);
+    Ok((unproven.secure(role, &cookie).await?, claimed))
+}
+
+/// Whether the link shall be, with a peer whose cookie was chosen by the name that it claimed.
+fn judge(kernel: &Kernel, id: LinkId, peer: &Peer, claimed: &NodeName) -> Result<(), Refusal> {
+    if peer.name != *claimed {
+        let words = format!(
+            "it introduced itself as {claimed} and says that it is {}",
+            peer.name
+        );
+        return Err(Refusal::BadHello(words));
+    }
+    kernel.judge(id, peer)
+}
+
+/// Shakes hands with whoever dialled; the link is agreed on when this returns. `introduced` hears
+/// who it says it is.
 pub(super) async fn greet(
     kernel: &Kernel,
     id: LinkId,
     stream: TcpStream,
+    introduced: impl FnOnce(&NodeName),
 ) -> Result<(Channel, Peer), LinkError> {
-    let (security, cookie) = (kernel.config.security, &kernel.config.cookie);
-    let mut channel = Channel::secure(stream, Role::Acceptor, security, cookie).await?;
+    let (mut channel, claimed) = secure(kernel, stream, Role::Acceptor, introduced).await?;
     let message = channel.receive().await?;
     let asked = match Accepting::start(kernel.hello()).on_message(&message) {
         Ok(asked) => asked,
         Err(failed) => return Err(channel.fail(failed).await.into()),
     };
-    if let Err(refusal) = kernel.judge(id, asked.peer()) {
+    if let Err(refusal) = judge(kernel, id, asked.peer(), &claimed) {
         return Err(channel.fail(asked.refuse(refusal)).await.into());
     }
     let (state, message) = asked.accept();

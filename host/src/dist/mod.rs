@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod cookie;
+mod cookies;
 mod cork;
 mod dial;
 pub mod epmd;
@@ -38,16 +39,18 @@ use wasm_node_protocol::codec::{
 };
 use wasm_node_protocol::frame::MAX_FRAME_BYTES;
 use wasm_node_protocol::global::{NoVerdict, QuestionId, Requester, Wish};
-use wasm_node_protocol::groups::{GroupError, GroupId};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
 
 pub use config::{DistConfig, EpmdMode, Listen, StartError};
 pub use cookie::{Cookie, CookieError, CookieSource};
+pub use cookies::{MAX_PEER_COOKIES, TooManyCookies};
 pub use host::{Answer, Delivered, Dispute, Host, RequestError};
 pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYTES};
 pub use wasm_node_protocol::handshake::{Peer, Security};
 
+use crate::control::CookieRow;
 use epmd::{Entry, Registrar, RegistrarConfig};
 use kernel::Kernel;
 use lookout::Lookout;
@@ -393,6 +396,24 @@ impl Dist {
         connected
     }
 
+    /// Uses this cookie from the next handshake on, with one peer, or with all that have none of
+    /// their own. The other side needs the same. A peer's name is proven with it: who has only
+    /// the cookie for one name can be nobody else.
+    pub fn set_cookie(
+        &self,
+        peer: Option<&NodeName>,
+        cookie: Cookie,
+    ) -> Result<(), TooManyCookies> {
+        // As in Erlang, one for the node itself is for all.
+        let peer = peer.filter(|peer| **peer != self.kernel.config.name);
+        self.kernel.cookies.set(peer, cookie)
+    }
+
+    /// What may be shown of the cookies, the one for all first.
+    pub fn cookies(&self) -> Vec<CookieRow> {
+        self.kernel.cookies.rows()
+    }
+
     /// The connected nodes, sorted by name, without this one.
     pub fn nodes(&self, which: NodeSet) -> Vec<(NodeName, Incarnation, NodeKind)> {
         let links = self.kernel.tables.links();
@@ -546,7 +567,7 @@ impl Dist {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         self.kernel.monitor_groups(monitor, watcher, scope, group)
     }
 

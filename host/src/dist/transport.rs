@@ -1,8 +1,8 @@
 //! From a fresh TCP connection to a channel that carries frames, proven and (unless both
 //! sides chose plaintext) encrypted.
 //!
-//! Owns the order of the first bytes: preambles both ways, then Noise (or the cookie
-//! challenge of `protocol::handshake`). An empty record in place of the acceptor's Noise
+//! Owns the order of the first bytes: introductions both ways, by which each side chooses the
+//! cookie, then Noise (or the cookie challenge of `protocol::handshake`). An empty record in place of the acceptor's Noise
 //! message says "the cookies differ".
 //!
 //! Deliberately does not know what frames say, nor which nodes may link.
@@ -13,13 +13,14 @@ use snow::params::NoiseParams;
 use snow::{HandshakeState, StatelessTransportState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wasm_node_protocol::NodeName;
 use wasm_node_protocol::frame::{
     FRAME_HEADER_BYTES, FrameError, FrameReader, Lane, MAX_MESSAGE_BYTES,
 };
 use wasm_node_protocol::handshake::challenge::{AcceptorChallenge, DiallerChallenge};
 use wasm_node_protocol::handshake::{
     Failed, HandshakeError, MAX_HANDSHAKE_BYTES, PREAMBLE_BYTES, Preamble, Security,
-    derive_noise_prologue,
+    derive_transcript, introduced_name, introduction,
 };
 
 use super::cookie::Cookie;
@@ -74,34 +75,69 @@ pub struct Channel {
     sender: Sender,
 }
 
-impl Channel {
-    /// Proves the cookie to the peer and makes it prove it. Takes as long as the peer does:
-    /// the caller sets the time-out.
-    pub async fn secure(
+/// A connection whose peer has said who it is, and proven nothing yet.
+pub struct Introduced {
+    stream: TcpStream,
+    preamble: Preamble,
+    own: NodeName,
+    peer: NodeName,
+}
+
+impl Introduced {
+    /// Exchanges introductions. Takes as long as the peer does: the caller sets the time-out.
+    pub async fn exchange(
         mut stream: TcpStream,
-        role: Role,
         security: Security,
-        cookie: &Cookie,
+        own: &NodeName,
     ) -> Result<Self, TransportError> {
         stream.set_nodelay(true)?;
         let preamble = Preamble { security };
-        stream.write_all(&preamble.encode()).await?;
+        stream.write_all(&introduction(preamble, own)).await?;
         let mut theirs = [0; PREAMBLE_BYTES];
         read_exact(&mut stream, &mut theirs).await?;
         preamble.check(&theirs)?;
-        match security {
+        let mut length = [0];
+        read_exact(&mut stream, &mut length).await?;
+        let mut name = vec![0; usize::from(length[0])];
+        read_exact(&mut stream, &mut name).await?;
+        Ok(Self {
+            stream,
+            preamble,
+            own: own.clone(),
+            peer: introduced_name(&name)?,
+        })
+    }
+
+    /// Who the peer says it is. True only if the hello that follows says the same, as the cookie
+    /// was chosen by it.
+    pub fn peer(&self) -> &NodeName {
+        &self.peer
+    }
+
+    /// Proves the cookie to the peer and makes it prove it. Takes as long as the peer does.
+    pub async fn secure(mut self, role: Role, cookie: &Cookie) -> Result<Channel, TransportError> {
+        let (dialler, acceptor) = match role {
+            Role::Dialler => (&self.own, &self.peer),
+            Role::Acceptor => (&self.peer, &self.own),
+        };
+        let transcript = derive_transcript(self.preamble, dialler, acceptor);
+        match self.preamble.security {
             Security::Noise => {
-                let state = noise(&mut stream, role, preamble, cookie).await?;
-                Ok(Self::new(stream, Some(state)))
+                let state = noise(&mut self.stream, role, &transcript, cookie).await?;
+                Ok(Channel::new(self.stream, Some(state)))
             }
             Security::Plaintext => {
-                let mut channel = Self::new(stream, None);
-                channel.challenge(role, cookie).await?;
+                let mut channel = Channel::new(self.stream, None);
+                // No other two nodes, nor the same two the other way round, get the same proofs.
+                let key = blake3::keyed_hash(cookie.key(), &transcript);
+                channel.challenge(role, *key.as_bytes()).await?;
                 Ok(channel)
             }
         }
     }
+}
 
+impl Channel {
     fn new(stream: TcpStream, noise: Option<StatelessTransportState>) -> Self {
         let frames = FrameReader::new(MAX_HANDSHAKE_BYTES);
         let (receiver, sender) = super::records::halves(noise, frames);
@@ -150,11 +186,11 @@ impl Channel {
         Ok((self.stream.into_std()?, self.receiver, self.sender))
     }
 
-    async fn challenge(&mut self, role: Role, cookie: &Cookie) -> Result<(), TransportError> {
+    async fn challenge(&mut self, role: Role, key: [u8; 32]) -> Result<(), TransportError> {
         let nonce = rand::random();
         match role {
             Role::Dialler => {
-                let (state, message) = DiallerChallenge::start(*cookie.key(), nonce);
+                let (state, message) = DiallerChallenge::start(key, nonce);
                 self.send(&message).await?;
                 let message = self.receive().await?;
                 match state.on_message(&message) {
@@ -163,7 +199,7 @@ impl Channel {
                 }
             }
             Role::Acceptor => {
-                let state = AcceptorChallenge::start(*cookie.key(), nonce);
+                let state = AcceptorChallenge::start(key, nonce);
                 let message = self.receive().await?;
                 let (state, reply) = state.on_message(&message).map_err(|failed| failed.error)?;
                 self.send(&reply).await?;
@@ -177,10 +213,10 @@ impl Channel {
 async fn noise(
     stream: &mut TcpStream,
     role: Role,
-    preamble: Preamble,
+    transcript: &[u8],
     cookie: &Cookie,
 ) -> Result<StatelessTransportState, TransportError> {
-    let mut state = noise_state(role, preamble, cookie).map_err(TransportError::Cipher)?;
+    let mut state = noise_state(role, transcript, cookie).map_err(TransportError::Cipher)?;
     let mut buffer = [0; MAX_NOISE_MESSAGE_BYTES];
     if role == Role::Dialler {
         let length = state
@@ -214,14 +250,13 @@ async fn noise(
 
 fn noise_state(
     role: Role,
-    preamble: Preamble,
+    transcript: &[u8],
     cookie: &Cookie,
 ) -> Result<HandshakeState, snow::Error> {
     let params: NoiseParams = NOISE_PATTERN.parse()?;
-    let prologue = derive_noise_prologue(preamble);
     let builder = snow::Builder::new(params)
         .psk(0, cookie.key())?
-        .prologue(&prologue)?;
+        .prologue(transcript)?;
     match role {
         Role::Dialler => builder.build_initiator(),
         Role::Acceptor => builder.build_responder(),

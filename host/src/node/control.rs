@@ -1,8 +1,9 @@
 //! The control API's server side: what tools ask of this node.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use wasm_node_protocol::codec::NodeRequest;
 use wasm_node_protocol::{
     CallError, Destination, ExitReason, NodeKind, NodeName, Pid, Signal, SpawnError, SpawnOptions,
 };
@@ -18,6 +19,10 @@ use crate::wasm::Services;
 
 /// How long a spawn for a tool may take.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(130);
+
+/// How long a connected node may take to answer a ping: longer than one that does not answer at
+/// all stays connected, at the usual tick time.
+const PING_TIMEOUT: Duration = Duration::from_secs(8);
 
 impl Inner {
     /// Answers a tool through `send`, then does what has to wait for that. Bytes that are no
@@ -88,7 +93,38 @@ impl Inner {
                 let connected = self.dist().keep_connected(&node).await;
                 ControlReply::Connected(connected.map(|_| ()).map_err(|error| error.to_string()))
             }
+            ControlRequest::Disconnect(node) => {
+                ControlReply::Disconnected(self.dist().disconnect(&node))
+            }
+            ControlRequest::Ping(node) => ControlReply::Pinged(self.ping(&node).await),
+            ControlRequest::Cookies => ControlReply::Cookies(self.dist().cookies()),
+            ControlRequest::SetCookie { peer, cookie } => {
+                match self.dist().set_cookie(peer.as_ref(), cookie) {
+                    Ok(()) => {
+                        let of = peer.as_ref().map_or("all peers", NodeName::as_str);
+                        tracing::info!(of, "a tool has set the cookie");
+                        ControlReply::CookieSet
+                    }
+                    Err(error) => ControlReply::Refused(error.to_string()),
+                }
+            }
             ControlRequest::Stop => ControlReply::Stopping,
+        }
+    }
+
+    /// Erlang's `net_adm:ping/1`: connects, and waits for an answer; how long that took, in
+    /// microseconds.
+    async fn ping(&self, node: &NodeName) -> Result<u64, String> {
+        if node == self.runtime.name() {
+            return Ok(0);
+        }
+        let connected = self.dist().connect(node).await;
+        let there = connected.map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        let asked = self.dist().request(there, NodeRequest::Ping, PING_TIMEOUT);
+        match asked.await {
+            Ok(_) => Ok(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)),
+            Err(error) => Err(error.to_string()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Requester, Resolver, Wish};
-use wasm_node_protocol::groups::{GroupError, GroupEvent};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
 use wasm_node_protocol::{
     Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
     Signal, SpawnError, SpawnOptions, Target,
@@ -358,7 +358,7 @@ impl Services for Inner {
         actor: &Process,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError> {
+    ) -> Result<(Ref, ByGroup), GroupError> {
         let tag = self.runtime.make_ref();
         self.runtime.note_cluster_tables(actor);
         // Before anybody can send it anything.

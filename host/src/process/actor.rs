@@ -4,7 +4,7 @@
 //! to others is returned. The worker that runs the process is the only one that changes it.
 //! It reads no clock and knows no threads: the simulator in `tests` compiles this very file.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -136,7 +136,7 @@ pub struct Actor {
     /// Whom it sent to last: most actors send to the same one again and again.
     route: Option<Arc<Process>>,
     /// Its monitors of groups; most actors have none.
-    group_monitors: Option<Box<HashSet<Ref>>>,
+    group_monitors: BTreeSet<Ref>,
     pub(super) starter: Option<Starter>,
     /// When a `wait-for` ends, and the earliest moment at which a wake-up is set.
     idle_deadline: Option<Instant>,
@@ -159,7 +159,7 @@ impl Actor {
             spawning: HashMap::new(),
             open: Vec::new(),
             route: None,
-            group_monitors: None,
+            group_monitors: BTreeSet::new(),
             starter,
             idle_deadline: None,
             armed: None,
@@ -231,7 +231,7 @@ impl Actor {
             Signal::NodeUp(event) => self.mailbox.push_back(Message::NodeUp(event)),
             Signal::NodeDown(event) => self.mailbox.push_back(Message::NodeDown(event)),
             Signal::Group { tag, event } => {
-                if self.monitors_group(tag) {
+                if self.group_monitors.contains(&tag) {
                     self.mailbox.push_back(Message::Group { tag, event });
                 }
             }
@@ -423,23 +423,17 @@ impl Actor {
     }
 
     pub(super) fn add_group_monitor(&mut self, tag: Ref) {
-        self.group_monitors.get_or_insert_default().insert(tag);
+        self.group_monitors.insert(tag);
     }
 
     /// Ends a monitor of groups, and takes back its messages; whether there was one.
     pub(super) fn remove_group_monitor(&mut self, tag: Ref) -> bool {
-        let monitors = self.group_monitors.as_mut();
-        let was = monitors.is_some_and(|monitors| monitors.remove(&tag));
+        let was = self.group_monitors.remove(&tag);
         if was {
             self.mailbox
                 .retain(|m| !matches!(m, Message::Group { tag: of, .. } if *of == tag));
         }
         was
-    }
-
-    fn monitors_group(&self, tag: Ref) -> bool {
-        let monitors = self.group_monitors.as_ref();
-        monitors.is_some_and(|monitors| monitors.contains(&tag))
     }
 
     pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, deadline: Option<Instant>) {

@@ -736,17 +736,16 @@ impl Runtime {
         cancelled
     }
 
-    /// The next message of the process that runs on this thread.
-    pub fn next(&self, process: &Process) -> Option<Message> {
+    /// The next message of the process that runs on this thread, and whether more wait.
+    pub fn next(&self, process: &Process) -> (Option<Message>, bool) {
         process.with_actor(|actor| {
-            if let Some(message) = actor.next() {
-                return Some(message);
+            let mut message = actor.next();
+            if message.is_none() && process.has_incoming() {
+                actor.accept(|queue| process.drain(queue));
+                message = actor.next();
             }
-            if !process.has_incoming() {
-                return None;
-            }
-            actor.accept(|queue| process.drain(queue));
-            actor.next()
+            let more = actor.mailbox_len() > 0 || process.has_incoming();
+            (message, more)
         })
     }
 

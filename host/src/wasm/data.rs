@@ -32,6 +32,8 @@ pub struct ActorData {
     pub(super) initialized_by_host: bool,
     /// Messages that this turn may still take.
     pub(super) budget: u32,
+    /// Whether messages were left when one was taken last.
+    pub(super) more_waits: bool,
     limits: Limits,
     wasi: Option<Box<Wasi>>,
     keyvalue_store: KeyvalueStore,
@@ -71,6 +73,7 @@ impl ActorData {
             space: None,
             initialized_by_host: false,
             budget: TURN_BUDGET_MESSAGES,
+            more_waits: true,
             limits: Limits {
                 memory_bytes,
                 refused: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasm_node_protocol::global::{Requester, Wish};
-use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::groups::{ByGroup, GroupError};
 use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
 use super::version::UpgradeReport;
@@ -92,7 +92,7 @@ pub trait Services: Send + Sync {
         actor: &Process,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError>;
+    ) -> Result<(Ref, ByGroup), GroupError>;
     /// Ends such a monitor, and takes its messages back; whether there was one.
     fn demonitor_groups(&self, actor: &Process, monitor: Ref) -> bool;
     /// The nodes connected to this one, sorted.

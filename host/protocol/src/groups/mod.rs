@@ -67,6 +67,9 @@ impl GroupId {
     }
 }
 
+/// The members of each group of a scope, by the group's name, sorted.
+pub type ByGroup = Vec<(String, Vec<Pid>)>;
+
 /// Actors of the sender that joined or left a group; one that did so twice is there twice.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Members {
@@ -319,7 +322,7 @@ impl Groups {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         // Any name does for the scope's own bounds.
         GroupId::new(scope, group.unwrap_or("*"))?;
         if self.monitors.len() >= MAX_GROUP_MONITORS_PER_NODE {

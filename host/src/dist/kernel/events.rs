@@ -1,4 +1,5 @@
-//! What the kernel tells the host, in order: nodes' coming and going, answers, conflicts.
+//! What the kernel tells the host, in order: nodes' coming and going, answers, conflicts,
+//! groups.
 //!
 //! Contract: events are carried out one at a time, in the order in which the machines wanted
 //! them, by whichever thread made the step; nodes' coming and going only by the kernel's own

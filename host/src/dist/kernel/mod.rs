@@ -26,13 +26,14 @@ use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
 use wasm_node_protocol::global::{NoVerdict, QuestionId, RequestId, Requester, Wish};
-use wasm_node_protocol::groups::{GroupError, GroupId};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
 use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
 use wasm_node_protocol::{Incarnation, Millis, NodeName, Pid, Ref};
 
 use super::config::DistConfig;
+use super::cookies::Cookies;
 use super::cork;
 use super::host::{Dispute, Host};
 use super::link::{self, Link};
@@ -46,6 +47,7 @@ pub(super) type OnConnected = oneshot::Sender<Result<NodeName, String>>;
 pub(super) struct Kernel {
     pub config: DistConfig,
     pub host: Arc<dyn Host>,
+    pub cookies: Cookies,
     pub tables: Tables,
     pub lookout: Lookout,
     runtime: Handle,
@@ -109,6 +111,7 @@ impl Kernel {
             armed: None,
         };
         Arc::new(Self {
+            cookies: Cookies::new(config.cookie.clone()),
             config,
             host,
             tables: Tables::default(),
@@ -309,7 +312,7 @@ impl Kernel {
         watcher: Pid,
         scope: &str,
         group: Option<&str>,
-    ) -> Result<Vec<(String, Vec<Pid>)>, GroupError> {
+    ) -> Result<ByGroup, GroupError> {
         self.tables.engage(watcher);
         let mut state = self.state.lock();
         state.cluster.monitor_groups(monitor, watcher, scope, group)

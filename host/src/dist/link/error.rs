@@ -80,6 +80,8 @@ impl LinkError {
                     | HandshakeError::Refused(
                         Refusal::Version { .. } | Refusal::SameName(_) | Refusal::LongAndShort(..)
                     )
+                    // Another node goes by this one's name.
+                    | HandshakeError::RefusedByPeer(Refusal::Superseded | Refusal::SameName(_))
             )) | Self::Transport(
                 TransportError::Protocol(_) | TransportError::Decrypt | TransportError::Frame(_)
             ) | Self::Codec(_)

@@ -88,7 +88,8 @@ pub async fn accept(
         with: from.to_string(),
         error: LinkError::Task,
     };
-    let handshake = dial::greet(&kernel, id, stream);
+    let claims = |name: &_| report.with = format!("{from}, by its own words {name}");
+    let handshake = dial::greet(&kernel, id, stream, claims);
     report.error = match in_time(handshake, &mut close).await {
         Ok((channel, peer)) => {
             kernel.handshake_done(id);

@@ -13,14 +13,17 @@ use tokio::sync::{mpsc, watch};
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Resolver, Wish};
 use wasm_node_protocol::groups::GroupEvent;
+use wasm_node_protocol::handshake::{Dialling, Hello};
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
 
 use super::epmd::tests::free_port;
+use super::transport::{Introduced, Role};
 use super::*;
 
 mod cluster;
+mod cookies;
 mod lookout;
 mod names;
 mod traffic;

@@ -74,6 +74,42 @@ async fn a_large_message_does_not_delay_control_messages() {
 }
 
 #[tokio::test]
+async fn a_large_message_delays_its_own_senders_signals_only() {
+    let (a, mut b) = (start("a").await, start("b").await);
+    connect(&a, &b).await.unwrap();
+    let send = |from: u64, size: usize| {
+        let mut body = from.to_le_bytes().to_vec();
+        body.resize(size.max(8), 7);
+        let to = Target::Pid(b.pid(1));
+        let info = Signal::Info(body.into());
+        a.dist
+            .send_from(Some(a.pid(from)), b.incarnation(), &to, &info)
+    };
+    // 100 MB of one actor, then a word of its own, then a word of another.
+    for size in [50_000_000, 50_000_000, 8] {
+        assert_ne!(send(1, size), SendOutcome::NoConnection);
+    }
+    assert_ne!(send(2, 9), SendOutcome::NoConnection);
+    let ping = a
+        .dist
+        .request(b.incarnation(), NodeRequest::Control("x".into()), PATIENCE);
+    assert!(ping.await.is_ok());
+    assert!(
+        a.dist.queued_bytes(b.incarnation()) > 0,
+        "and a request came and went meanwhile"
+    );
+    let mut came = Vec::new();
+    while came.len() < 4 {
+        let Seen::Signal(_, _, Signal::Info(body)) = b.next().await else {
+            panic!()
+        };
+        came.push(body.len());
+    }
+    assert_eq!(came, [9, 50_000_000, 50_000_000, 8]);
+    stop([a, b]).await;
+}
+
+#[tokio::test]
 async fn requests_are_answered_or_fail() {
     let (a, b) = (start("a").await, start("b").await);
     connect(&a, &b).await.unwrap();

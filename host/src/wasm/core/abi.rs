@@ -58,6 +58,8 @@ pub(in crate::wasm) struct Space {
     pub(super) realloc: Func,
     /// Where the guest keeps its free blocks, if it says so; see `wit/actor.wit`.
     pub(super) free_lists: Option<u32>,
+    /// Where it wants to be told whether more messages wait; see there, too.
+    pub(super) more_waits: Option<u32>,
     /// Its first function of all runs: what the host tells it now becomes part of it.
     pub(super) initializing: bool,
 }
@@ -85,6 +87,17 @@ impl<'a> Guest<'a> {
         let result = &mut result[..T::SIZE];
         value.store(self, result)?;
         self.write(at, result)
+    }
+
+    /// After `mailbox.next`: whether the guest need call it again.
+    pub(super) fn tell_more_waits(&mut self) -> Result<()> {
+        match self.space.more_waits {
+            Some(at) => {
+                let more = u32::from(self.store.data().more_waits);
+                self.write(at as usize, &more.to_le_bytes())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Lowers bytes; gives where they are.

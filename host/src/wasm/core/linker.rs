@@ -34,7 +34,8 @@ fn messages(all: &mut Imports) -> Result<()> {
     all.add("forget", |d, (request,)| Host::forget(d, request))?;
     all.add("reply", |d, (to, body)| Host::reply(d, to, body))?;
     // As `mailbox::Host::next`, without a copy in the bindings' form.
-    all.add("next", |d, ()| Ok(d.next_message()))
+    let next = |d: &mut ActorData, ()| Ok(d.next_message());
+    all.add_with("next", next, |guest| guest.tell_more_waits())
 }
 
 fn processes(all: &mut Imports) -> Result<()> {
@@ -155,6 +156,17 @@ impl Imports {
         R: Lower,
         F: Fn(&mut ActorData, P) -> Result<R> + Send + Sync + 'static,
     {
+        self.add_with(name, function, |_| Ok(()))
+    }
+
+    /// Adds a function, and what is done beside when its result is of more than one argument.
+    fn add_with<P, R, F, B>(&mut self, name: &str, function: F, beside: B) -> Result<()>
+    where
+        P: Lift,
+        R: Lower,
+        F: Fn(&mut ActorData, P) -> Result<R> + Send + Sync + 'static,
+        B: Fn(&mut Guest<'_>) -> Result<()> + Send + Sync + 'static,
+    {
         let (mut params, mut results) = (Vec::new(), Vec::new());
         P::flatten(&mut params);
         R::flatten(&mut results);
@@ -184,7 +196,9 @@ impl Imports {
                 if !to.is_multiple_of(R::ALIGN) {
                     bail!("a pointer for results is not aligned");
                 }
-                return Guest::new(caller.as_context_mut(), space).result(result, to);
+                let mut guest = Guest::new(caller.as_context_mut(), space);
+                guest.result(result, to)?;
+                return beside(&mut guest);
             }
             if let (1, Some(slot)) = (R::FLATS, slots.first_mut()) {
                 slot.write(ValRaw::u64(result.scalar()));

@@ -1,6 +1,7 @@
 //! `wasm-node:actor/groups`.
 
 use wasm_node_protocol as protocol;
+use wasm_node_protocol::groups::ByGroup;
 
 use crate::wasm::bindings::wasm_node::actor::groups::{GroupError, Host};
 use crate::wasm::bindings::wasm_node::actor::types::{Pid, Ref};
@@ -52,7 +53,7 @@ impl Host for ActorData {
     ) -> wasmtime::Result<Result<(Ref, Vec<Pid>), GroupError>> {
         let services = &self.services;
         let monitored = services.monitor_groups(&self.process, &scope, Some(&group));
-        let one = |groups: Vec<(String, Vec<protocol::Pid>)>| {
+        let one = |groups: ByGroup| {
             let members = groups.into_iter().flat_map(|(_, members)| members);
             members.map(Into::into).collect()
         };
@@ -61,13 +62,12 @@ impl Host for ActorData {
             .map_err(Into::into))
     }
 
-    #[expect(clippy::type_complexity, reason = "the bindings' own")]
     fn monitor_scope(
         &mut self,
         scope: String,
     ) -> wasmtime::Result<Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError>> {
         let monitored = self.services.monitor_groups(&self.process, &scope, None);
-        let all = |groups: Vec<(String, Vec<protocol::Pid>)>| {
+        let all = |groups: ByGroup| {
             let groups = groups.into_iter();
             groups.map(|(group, pids)| (group, wit(pids))).collect()
         };

@@ -4,8 +4,11 @@
 use std::collections::VecDeque;
 
 use memory::{grow, heap};
-use wasm_node_sdk::bindings::wasm_node::actor::{code, global, mailbox, process, registry, timer};
-use wasm_node_sdk::{Destination, ExitReason, Message, Outcome, Pid, ReplyTo, SaveError};
+use wasm_node_sdk::bindings::wasm_node::actor::{
+    code, global, mailbox, node, process, registry, timer,
+};
+use wasm_node_sdk::bindings::wasm_node::actor::types::{NodeEvent, NodeKind};
+use wasm_node_sdk::{Destination, ExitReason, Message, Outcome, Pid, Ref, ReplyTo, SaveError};
 
 /// What a dirty actor leaves everywhere.
 const DIRT: u64 = 0xd1d1_5eed_d1d1_5eed;
@@ -25,6 +28,8 @@ pub struct Member {
     busy: u32,
     /// Who is told of the next time-out or timer.
     tell: Option<Pid>,
+    /// Monitors of names on other nodes.
+    by_name: Vec<Ref>,
 }
 
 enum Asker {
@@ -108,6 +113,8 @@ impl Member {
             Message::Registered((_, result)) => {
                 self.events.push(format!("registered:{}", result.is_ok()));
             }
+            Message::NodeUp(event) => self.node_event("up", &event),
+            Message::NodeDown(event) => self.node_event("down", &event),
             Message::NameConflict((name, _)) => self.events.push(format!("conflict:{name}")),
             other => self.events.push(format!("{other:?}")),
         }
@@ -180,6 +187,31 @@ impl Member {
                 process::monitor(&Destination::Pid(pid()));
                 "monitored".into()
             }
+            "monitor-name" => {
+                // `monitor-name NAME NODE`
+                let (name, at) = rest.split_once(' ').unwrap_or((rest, ""));
+                let to = Destination::RemoteName((name.into(), at.into()));
+                self.by_name.push(process::monitor(&to));
+                "monitored".into()
+            }
+            "demonitor-names" => {
+                self.by_name.drain(..).for_each(process::demonitor);
+                "demonitored".into()
+            }
+            "watch-nodes" => {
+                node::monitor_nodes(rest != "off");
+                "watches".into()
+            }
+            "watch-node" => {
+                node::monitor_node(rest, true);
+                "watches".into()
+            }
+            "unwatch-node" => {
+                node::monitor_node(rest, false);
+                "watches".into()
+            }
+            "disconnect" => node::disconnect(rest).to_string(),
+            "blast" => blast(rest),
             "name" => match registry::register(rest, process::self_()) {
                 Ok(()) => "named".into(),
                 Err(error) => error.describe().into_owned(),
@@ -229,6 +261,18 @@ impl Member {
         }
     }
 
+    /// As `up:n2@127.0.0.1:visible:connected`; but of no command that comes and goes.
+    fn node_event(&mut self, what: &str, event: &NodeEvent) {
+        if !event.node.starts_with("cli-") {
+            let kind = match event.kind {
+                NodeKind::Visible => "visible",
+                NodeKind::Hidden => "hidden",
+            };
+            let words = event.reason.replace(',', ";");
+            self.events.push(format!("{what}:{}:{kind}:{words}", event.node));
+        }
+    }
+
     fn happened(&mut self, event: &str) {
         self.events.push(event.into());
         if let Some(pid) = self.tell.take() {
@@ -275,6 +319,22 @@ impl Member {
         member.events = events.map(String::from).collect();
         Some(member)
     }
+}
+
+/// `COUNT BYTES NAME NODE`: casts so many messages to a name on another node.
+fn blast(text: &str) -> String {
+    let mut words = text.split(' ');
+    let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let (count, bytes): (usize, usize) = (number(), number());
+    let mut word = || words.next().unwrap_or_default().to_owned();
+    let to = Destination::RemoteName((word(), word()));
+    let body = vec![7; bytes];
+    for _ in 0..count {
+        if mailbox::cast(&to, &body).is_err() {
+            return "too large".into();
+        }
+    }
+    "blasted".into()
 }
 
 /// All but one of the reasons, by a word; `error TEXT`, `limit TEXT`, `trap TEXT`, `custom TEXT`.

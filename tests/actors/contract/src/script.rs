@@ -494,6 +494,11 @@ impl Script {
     async fn far(&mut self, me: Pid) {
         let peer = self.peer.clone();
         node::monitor_nodes(true);
+        // Of one that cannot be reached it hears at once; of itself and of no node, never.
+        for of in [&node::name(), "\u{2603}", NO_NODE] {
+            node::monitor_node(of, true);
+        }
+        self.expect("monitor-node", (), 1).await;
         for to in ["\u{2603}", "", NO_NODE, &node::name()] {
             let tag = node::connect(to);
             self.expect("connect", tag, 1).await;
@@ -501,6 +506,9 @@ impl Script {
         let tag = node::connect(&peer);
         // Connected, and the node is up.
         self.expect("connect", tag, 2).await;
+        for on in [true, true, false] {
+            node::monitor_node(&peer, on);
+        }
         let mut children = Vec::new();
         for bits in 0..8 {
             let with = SpawnOptions {
@@ -564,8 +572,9 @@ impl Script {
         self.expect("later", tag, 1).await;
         let held = mailbox::request(&Destination::Pid(child), b"hold", None);
         self.say("disconnect", node::disconnect(&peer));
-        // That node is down; the request has no reply; four links and four monitors end.
-        self.expect("gone", held, 1 + 1 + 4 + 4).await;
+        // That node is down, which it hears twice; the request has no reply; four links and four
+        // monitors end.
+        self.expect("gone", held, 2 + 1 + 4 + 4).await;
         self.say("disconnect", node::disconnect(&peer));
         let tag = mailbox::request(&Destination::Pid(child), b"get", None);
         self.expect("not there", tag, 1).await;

@@ -56,7 +56,7 @@ impl World {
             40..48 => self.lock(node, pid),
             48..56 => self.unlock(node),
             56..58 => self.resolve(),
-            _ => self.to_somebody(node, pid),
+            _ => self.send_somebody(node, pid),
         }
     }
 
@@ -246,7 +246,7 @@ impl World {
     }
 
     /// What actors do to each other.
-    fn to_somebody(&mut self, node: NodeIndex, from: Pid) {
+    fn send_somebody(&mut self, node: NodeIndex, from: Pid) {
         let waits = self.nodes[node]
             .as_mut()
             .is_some_and(|node| node.is_suspended(from));

@@ -1,8 +1,9 @@
 //! Who may join: from a fresh byte channel to an agreed link.
 //!
-//! Owns, in the order they run: the [`Preamble`] (which protocol, which security), the
-//! [`challenge`] that proves the cookie on plaintext links (on encrypted ones Noise does,
-//! with [`derive_noise_prologue`] binding the preamble), and the exchange of [`Hello`]s.
+//! Owns, in the order they run: the [`introduction`] (which protocol, which security, who by its
+//! own words, so that each side can choose the cookie for the other), the [`challenge`] that
+//! proves the cookie on plaintext links (on encrypted ones Noise does; [`derive_transcript`]
+//! binds the introductions into either), and the exchange of [`Hello`]s.
 //!
 //! The exchange has three messages. The dialler says hello; the acceptor checks it and
 //! answers hello or [`Refusal`]; the dialler checks that and confirms or refuses. The link is
@@ -14,10 +15,17 @@
 //! answering it the caller asks [`crate::membership`], which settles duplicates and
 //! simultaneous dials.
 
+pub mod challenge;
+mod introduction;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, NodeName};
 use crate::signal::NodeKind;
+
+pub use introduction::{
+    PREAMBLE_BYTES, Preamble, Security, derive_transcript, introduced_name, introduction,
+};
 
 /// The newest protocol version this code speaks.
 pub const VERSION_MAX: u16 = 1;
@@ -34,66 +42,6 @@ pub const HANDSHAKE_TIMEOUT_MS: u64 = 5_000;
 
 /// The longest listen address in a hello, in bytes; a longer one is refused.
 pub const MAX_ADDRESS_BYTES: usize = 300;
-
-/// Length of a [`Preamble`] on the wire, in bytes.
-pub const PREAMBLE_BYTES: usize = 8;
-
-const MAGIC: [u8; 7] = *b"WASMNOD";
-
-/// How a link is protected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Security {
-    /// Noise, keyed by the cookie.
-    Noise,
-    /// A mutual challenge, then plain bytes (`--plaintext`).
-    Plaintext,
-}
-
-/// The first [`PREAMBLE_BYTES`] that each side sends, before it reads any: unprotected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Preamble {
-    /// What the sender insists on.
-    pub security: Security,
-}
-
-impl Preamble {
-    /// Its bytes.
-    pub fn encode(self) -> [u8; PREAMBLE_BYTES] {
-        let mut bytes = [0; PREAMBLE_BYTES];
-        bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
-        bytes[MAGIC.len()] = match self.security {
-            Security::Noise => b'N',
-            Security::Plaintext => b'P',
-        };
-        bytes
-    }
-
-    /// Checks the peer's preamble against ours.
-    ///
-    /// # Errors
-    /// [`HandshakeError::NotANode`] or [`HandshakeError::Security`].
-    pub fn check(self, peer: &[u8; PREAMBLE_BYTES]) -> Result<(), HandshakeError> {
-        let (magic, mode) = peer.split_at(MAGIC.len());
-        let security = match mode {
-            b"N" if magic == MAGIC => Security::Noise,
-            b"P" if magic == MAGIC => Security::Plaintext,
-            _ => return Err(HandshakeError::NotANode),
-        };
-        if security == self.security {
-            Ok(())
-        } else {
-            Err(HandshakeError::Security {
-                ours: self.security,
-                theirs: security,
-            })
-        }
-    }
-}
-
-/// What both sides give Noise as its prologue, so that an altered preamble fails it.
-pub fn derive_noise_prologue(preamble: Preamble) -> [u8; PREAMBLE_BYTES] {
-    preamble.encode()
-}
 
 /// Why there is no link. Whose fault it is depends on the variant; all are worth a log line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,7 +61,7 @@ pub enum HandshakeError {
     },
     /// The cookies differ (user, or an intruder).
     #[error(
-        "wrong cookie: the nodes' cookies differ; give both the same --cookie or --cookie-file"
+        "wrong cookie: the nodes' cookies differ; give both the same --cookie or --cookie-file, or set one with `wasm-node cookie`"
     )]
     WrongCookie,
     /// The peer broke the format (peer).
@@ -465,115 +413,6 @@ fn decode<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, HandshakeError
     match postcard::take_from_bytes(message) {
         Ok((value, _)) => Ok(value),
         Err(_) => Err(HandshakeError::Malformed("not a message of this step")),
-    }
-}
-
-pub mod challenge {
-    //! The proof, on a plaintext link, that both sides have the cookie, which is never sent.
-    //!
-    //! Three messages: the dialler's nonce; the acceptor's nonce and proof; the dialler's
-    //! proof. A proof is BLAKE3, keyed by the cookie's key, over a role label and both nonces,
-    //! so that it is worth nothing in another run or reflected to its maker. The shell derives
-    //! the key from the cookie with a slow hash and draws the nonces; it must never use a
-    //! nonce twice.
-
-    use super::{Failed, HandshakeError, Refusal, decode, encode, refuse};
-
-    /// A random number used once, 32 bytes.
-    pub type Nonce = [u8; 32];
-    /// What the cookie was derived to, 32 bytes.
-    pub type Key = [u8; 32];
-
-    /// The dialler, waiting for the acceptor's proof.
-    pub struct DiallerChallenge {
-        key: Key,
-        nonce: Nonce,
-    }
-
-    /// The acceptor, waiting for the dialler's nonce.
-    pub struct AcceptorChallenge {
-        key: Key,
-        nonce: Nonce,
-    }
-
-    /// The acceptor, waiting for the dialler's proof.
-    pub struct AcceptorProof {
-        expected: [u8; 32],
-    }
-
-    impl DiallerChallenge {
-        /// Starts; returns the message to send.
-        pub fn start(key: Key, nonce: Nonce) -> (Self, Vec<u8>) {
-            (Self { key, nonce }, encode(&nonce))
-        }
-
-        /// Takes the acceptor's nonce and proof; returns our proof, to be sent. The cookie is
-        /// proven then, and the hellos follow.
-        ///
-        /// # Errors
-        /// [`HandshakeError::WrongCookie`]; the reply tells the acceptor.
-        pub fn on_message(self, message: &[u8]) -> Result<Vec<u8>, Failed> {
-            let (theirs, proof) = decode::<(Nonce, [u8; 32])>(message)?;
-            if !equal(&proof, &prove(&self.key, "acceptor", &self.nonce, &theirs)) {
-                let reply = refuse::<[u8; 32]>(Refusal::WrongCookie).reply;
-                return Err(Failed {
-                    error: HandshakeError::WrongCookie,
-                    reply,
-                });
-            }
-            let proof = prove(&self.key, "dialler", &self.nonce, &theirs);
-            Ok(encode(&super::Answer::Accepted(proof)))
-        }
-    }
-
-    impl AcceptorChallenge {
-        /// Starts; nothing to send yet.
-        pub fn start(key: Key, nonce: Nonce) -> Self {
-            Self { key, nonce }
-        }
-
-        /// Takes the dialler's nonce; returns the message to send.
-        ///
-        /// # Errors
-        /// It is malformed.
-        pub fn on_message(self, message: &[u8]) -> Result<(AcceptorProof, Vec<u8>), Failed> {
-            let theirs = decode::<Nonce>(message)?;
-            let proof = prove(&self.key, "acceptor", &theirs, &self.nonce);
-            let expected = prove(&self.key, "dialler", &theirs, &self.nonce);
-            Ok((AcceptorProof { expected }, encode(&(self.nonce, proof))))
-        }
-    }
-
-    impl AcceptorProof {
-        /// Takes the dialler's proof.
-        ///
-        /// # Errors
-        /// [`HandshakeError::WrongCookie`], found by either side.
-        pub fn on_message(self, message: &[u8]) -> Result<(), Failed> {
-            match decode::<super::Answer<[u8; 32]>>(message)? {
-                super::Answer::Accepted(proof) if equal(&proof, &self.expected) => Ok(()),
-                super::Answer::Accepted(_) | super::Answer::Refused(Refusal::WrongCookie) => {
-                    Err(HandshakeError::WrongCookie.into())
-                }
-                super::Answer::Refused(refusal) => {
-                    Err(HandshakeError::RefusedByPeer(refusal).into())
-                }
-            }
-        }
-    }
-
-    fn prove(key: &Key, role: &str, dialler: &Nonce, acceptor: &Nonce) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(key);
-        hasher.update(b"wasm-node challenge 1 ");
-        hasher.update(role.as_bytes());
-        hasher.update(dialler);
-        hasher.update(acceptor);
-        *hasher.finalize().as_bytes()
-    }
-
-    /// In constant time, which BLAKE3's own comparison guarantees.
-    fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-        blake3::Hash::from_bytes(*a) == blake3::Hash::from_bytes(*b)
     }
 }
 
