@@ -116,6 +116,7 @@ fn three_nodes_with_faults() {
     let happened = [
         stats.granted,
         stats.taken,
+        stats.locked,
         stats.messages,
         stats.monitors_fired,
         stats.links_fired,
@@ -248,6 +249,7 @@ fn must_find(mistakes: Mistakes, invariants: &[&str], scenario: Scenario) {
 }
 
 const NAMES: &str = "one holder a global name";
+const LOCKS: &str = "locks are exclusive and never orphaned";
 const ORPHANS: &str = "no orphaned promises and claims";
 
 fn global_mistake(mutations: global::Mutations) -> Mistakes {
@@ -263,7 +265,16 @@ fn finds_promises_given_twice() {
         promise_always: true,
         ..Default::default()
     });
-    must_find(mistakes, &[NAMES], Scenario::default());
+    must_find(mistakes, &[NAMES, LOCKS], Scenario::default());
+}
+
+#[test]
+fn finds_locks_of_the_dead() {
+    let mistakes = global_mistake(global::Mutations {
+        orphan_locks: true,
+        ..Default::default()
+    });
+    must_find(mistakes, &[LOCKS], Scenario::default());
 }
 
 #[test]
@@ -272,7 +283,7 @@ fn finds_newcomers_that_are_not_asked() {
         ignore_newcomers: true,
         ..Default::default()
     });
-    must_find(mistakes, &[NAMES], with_constant_faults());
+    must_find(mistakes, &[NAMES, LOCKS], with_constant_faults());
 }
 
 #[test]

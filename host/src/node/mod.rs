@@ -1,10 +1,11 @@
 //! The composition root: one node, put together from its parts.
 //!
 //! Owns the order in which the parts start and stop, and nothing else: what actors ask of
-//! the node is in `services`, the modules are in `modules`, the control API in `control`,
-//! an app's tree and listeners in `app`.
+//! the node is in `services` (global names and locks in `claims`), the modules are in `modules`,
+//! the control API in `control`, an app's tree and listeners in `app`.
 
 mod app;
+mod claims;
 mod control;
 mod http;
 mod modules;

@@ -145,6 +145,8 @@ pub struct Stats {
     pub taken: u64,
     /// Claims that ran out of time.
     pub timeouts: u64,
+    /// Locks granted.
+    pub locked: u64,
     /// Names lost when halves met.
     pub conflicts: u64,
     /// Messages that reached actors.
@@ -173,6 +175,7 @@ impl std::ops::AddAssign for Stats {
         self.granted += other.granted;
         self.taken += other.taken;
         self.timeouts += other.timeouts;
+        self.locked += other.locked;
         self.conflicts += other.conflicts;
         self.messages += other.messages;
         self.monitors_fired += other.monitors_fired;

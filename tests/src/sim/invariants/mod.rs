@@ -9,6 +9,7 @@ mod bounds;
 mod fates;
 mod groups;
 mod links;
+mod locks;
 mod membership;
 mod monitors;
 mod names;
@@ -18,7 +19,7 @@ mod requests;
 
 use bytes::Bytes;
 use wasm_node_protocol::cluster::ClusterOutput;
-use wasm_node_protocol::global::RequestId;
+use wasm_node_protocol::global::{RequestId, Requester};
 use wasm_node_protocol::{Millis, NodeKind, Pid};
 
 use super::Stats;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::<membership::Membership>::default(),
         Box::<names::Names>::default(),
+        Box::<locks::Locks>::default(),
         Box::<orphans::Orphans>::default(),
         Box::<groups::Groups>::default(),
         Box::<answers::Answers>::default(),
@@ -94,6 +96,15 @@ pub enum Seen<'a> {
         request: RequestId,
         /// The name.
         name: &'a str,
+    },
+    /// An actor wants a lock.
+    Locking {
+        /// Which claim.
+        request: RequestId,
+        /// Of what.
+        resource: &'a str,
+        /// For whom.
+        requester: &'a Requester,
     },
     /// An actor joins a group, or leaves it; whether the machine did it.
     Grouped {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wasm_node_protocol::cluster::ClusterOutput;
-use wasm_node_protocol::global::{REGISTER_TIMEOUT_MS, RequestId};
+use wasm_node_protocol::global::{Key, REGISTER_TIMEOUT_MS, RequestId};
 use wasm_node_protocol::{Millis, Pid, RegisterError};
 
 use super::{Broken, Invariant, Seen, View, broken};
@@ -21,6 +21,8 @@ pub struct Names {
     tables: BTreeMap<NodeIndex, BTreeMap<String, Pid>>,
     changed: BTreeSet<NodeIndex>,
     claims: BTreeMap<(NodeIndex, RequestId), (String, Millis)>,
+    /// Of the claims to locks, which are another invariant's.
+    others: BTreeSet<(NodeIndex, RequestId)>,
     granted: u64,
     taken: u64,
     timeouts: u64,
@@ -35,6 +37,9 @@ impl Names {
         request: RequestId,
         result: &Result<(), RegisterError>,
     ) -> Result<(), Broken> {
+        if self.others.remove(&(node, request)) {
+            return Ok(());
+        }
         let Some((name, since)) = self.claims.remove(&(node, request)) else {
             return broken(
                 &[node],
@@ -65,7 +70,8 @@ impl Names {
     }
 }
 
-/// No node that is linked to `granted`, as both see it, holds the name.
+/// No node that is linked to `granted`, as both see it, holds the name, but for one that has
+/// promised it to the claim that replaces its holder and has not heard of the success yet.
 fn one_holder(view: &View<'_>, granted: NodeIndex, name: &str) -> Result<(), Broken> {
     let Some(node) = &view.nodes[granted] else {
         return Ok(());
@@ -78,7 +84,10 @@ fn one_holder(view: &View<'_>, granted: NodeIndex, name: &str) -> Result<(), Bro
             .global()
             .held()
             .find(|(held, _)| *held == name);
-        if let (true, Some((_, pid))) = (linked, holder) {
+        let mut promises = other.cluster.global().promises();
+        let replaced = promises
+            .any(|(key, by, _)| matches!(key, Key::Name(to) if to == name) && *by == node.name);
+        if let (true, false, Some((_, pid))) = (linked, replaced, holder) {
             let what = format!(
                 "n{granted} was granted {name}, which {pid:?} on n{index} holds; they are linked"
             );
@@ -102,10 +111,14 @@ impl Invariant for Names {
             Seen::Started | Seen::Stopped => {
                 self.tables.remove(&node);
                 self.claims.retain(|(of, _), _| *of != node);
+                self.others.retain(|(of, _)| *of != node);
             }
             Seen::Claiming { request, name, .. } => {
                 let claim = ((*name).to_owned(), view.clocks[node]);
                 self.claims.insert((node, *request), claim);
+            }
+            Seen::Locking { request, .. } => {
+                self.others.insert((node, *request));
             }
             Seen::Output(ClusterOutput::Registered { request, result }) => {
                 return self.registered(view, node, *request, result);

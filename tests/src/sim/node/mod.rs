@@ -12,6 +12,7 @@ use bytes::Bytes;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::{self, Metadata};
 use wasm_node_protocol::frame::Lane;
+use wasm_node_protocol::global::Requester;
 use wasm_node_protocol::groups::GroupId;
 use wasm_node_protocol::handshake::Hello;
 use wasm_node_protocol::membership::{DialTarget, LinkId};
@@ -201,6 +202,12 @@ impl SimNode {
         let done = self.cluster.unregister(now, name);
         self.carry_out(now);
         done
+    }
+
+    /// Lets a lock go.
+    pub fn unlock(&mut self, now: Millis, resource: &str, requester: &Requester, pid: Pid) {
+        self.cluster.unlock(now, resource, requester, pid);
+        self.carry_out(now);
     }
 
     /// Lets the processes do something.

@@ -1,7 +1,7 @@
 //! What actors and users do, at random.
 
 use wasm_node_protocol::cluster::ClusterInput;
-use wasm_node_protocol::global::{Resolver, Wish};
+use wasm_node_protocol::global::{NoVerdict, Patience, Requester, Resolver, Wish};
 use wasm_node_protocol::membership::MembershipInput;
 use wasm_node_protocol::{ExitReason, Pid};
 
@@ -10,6 +10,9 @@ use crate::sim::invariants::Seen;
 use crate::sim::network::NodeIndex;
 use crate::sim::trace::Topic;
 use crate::sim::{MAX_ACTORS, MAX_BODY_BYTES};
+
+/// So far above an actor's number is that of none in the whole run.
+const NEVER: u64 = 1_000_000;
 
 /// Actors that a node starts with, and has again soon after they ended.
 const USUAL_ACTORS: usize = 4;
@@ -50,6 +53,9 @@ impl World {
             30..34 => self.group(node, pid, false),
             34..36 if self.scenario.disconnects => self.disconnect(node),
             36..40 => self.end(node, pid),
+            40..48 => self.lock(node, pid),
+            48..56 => self.unlock(node),
+            56..58 => self.resolve(),
             _ => self.send_somebody(node, pid),
         }
     }
@@ -75,6 +81,13 @@ impl World {
         self.note(Topic::Names, &[node], |trace| {
             format!("n{node}: register {name} for {}", trace.actor(pid))
         });
+        let replace = self.rng.chance(20);
+        let resolver = match self.rng.below(5) {
+            0 => Resolver::ExitLoser,
+            1 => Resolver::NotifyAll,
+            2 => Resolver::Ask("judge".into()),
+            _ => Resolver::NotifyLoser,
+        };
         let request = self.request();
         let claiming = Seen::Claiming {
             request,
@@ -83,11 +96,83 @@ impl World {
         self.see(node, &claiming);
         let wish = Wish::Name {
             name,
-            replace: false,
-            resolver: Resolver::default(),
+            replace,
+            resolver,
         };
         self.with(node, |node, now| {
             node.input(now, ClusterInput::Claim { request, pid, wish })
+        });
+    }
+
+    fn lock(&mut self, node: NodeIndex, pid: Pid) {
+        let resource = format!("lock{}", self.rng.below(2));
+        let requester = match self.rng.below(4) {
+            0 => Requester::Named("guild".into()),
+            _ => Requester::Actor(pid),
+        };
+        let patience = match self.rng.below(3) {
+            0 => Patience::None,
+            _ => Patience::Millis(self.rng.between(1, 3_000)),
+        };
+        self.note(Topic::Names, &[node], |trace| {
+            let holder = trace.actor(pid);
+            format!("n{node}: lock {resource} for {holder}, {requester:?}, {patience:?}")
+        });
+        let request = self.request();
+        let locking = Seen::Locking {
+            request,
+            resource: &resource,
+            requester: &requester,
+        };
+        self.see(node, &locking);
+        let wish = Wish::Lock {
+            resource,
+            requester,
+            patience,
+        };
+        self.with(node, |node, now| {
+            node.input(now, ClusterInput::Claim { request, pid, wish })
+        });
+    }
+
+    /// Some actor lets go what it holds.
+    fn unlock(&mut self, node: NodeIndex) {
+        let Some(running) = &self.nodes[node] else {
+            return;
+        };
+        let held = running.cluster.global().held_locks();
+        let held: Vec<_> = held
+            .map(|(resource, of, pid)| (resource.to_owned(), of.clone(), pid))
+            .collect();
+        let Some((resource, requester, pid)) = self.rng.pick(&held).cloned() else {
+            return;
+        };
+        self.note(Topic::Names, &[node], |trace| {
+            format!("n{node}: {} unlocks {resource}", trace.actor(pid))
+        });
+        self.with(node, |node, now| {
+            node.unlock(now, &resource, &requester, pid);
+        });
+    }
+
+    /// An actor that was asked who keeps a name says so; others never do.
+    fn resolve(&mut self) {
+        if self.questions.is_empty() {
+            return;
+        }
+        let which = self.rng.below(self.questions.len() as u64) as usize;
+        let (node, run, question, pids) = self.questions.swap_remove(which);
+        if !self.is_run(node, run) || self.paused.contains_key(&node) {
+            return;
+        }
+        let keep = match self.rng.below(4) {
+            0 => Ok(Some(pids[0])),
+            1 => Ok(Some(pids[1])),
+            2 => Ok(None),
+            _ => Err(NoVerdict),
+        };
+        self.with(node, |node, now| {
+            node.input(now, ClusterInput::Verdict { question, keep });
         });
     }
 
@@ -146,8 +231,13 @@ impl World {
         let node = *self.rng.pick(&running)?;
         let mut pid = self.actor_of(node)?;
         match self.rng.below(40) {
-            // One that has ended, or never was.
-            0 => pid.serial = self.rng.between(1, pid.serial + 3),
+            // One that has ended, or never was; nor will be, while it is looked for.
+            0 => {
+                pid.serial = match self.rng.chance(70) {
+                    true => self.rng.between(1, pid.serial),
+                    false => pid.serial + NEVER,
+                };
+            }
             // One of an earlier run of its node.
             1 => pid.node = self.trace.any_run(&mut self.rng)?,
             _ => {}

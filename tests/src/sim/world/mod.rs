@@ -8,9 +8,9 @@ mod wiring;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
-use wasm_node_protocol::global::RequestId;
+use wasm_node_protocol::global::{QuestionId, RequestId};
 use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
-use wasm_node_protocol::{Incarnation, Millis, NodeKind, NodeName};
+use wasm_node_protocol::{Incarnation, Millis, NodeKind, NodeName, Pid};
 
 use super::clock::Clock;
 use super::invariants::{self, Broken, Invariant, Seen, View};
@@ -106,6 +106,9 @@ pub struct World {
     places: HashMap<String, NodeIndex>,
     nodes: Vec<Option<SimNode>>,
     clocks: Vec<Clock>,
+    /// What resolvers of conflicts were asked and have not answered: of which run of which node,
+    /// and between whom.
+    questions: Vec<(NodeIndex, Incarnation, QuestionId, [Pid; 2])>,
     /// What the clocks show; current for the node that does a step.
     shown: Vec<Millis>,
     /// For how long of its own clock each node did not run.
@@ -148,6 +151,7 @@ impl World {
             places,
             nodes: (0..count).map(|_| None).collect(),
             clocks: vec![Clock::new(0); count],
+            questions: Vec::new(),
             shown: vec![Millis(0); count],
             lost_ms: vec![0; count],
             paused: BTreeMap::new(),

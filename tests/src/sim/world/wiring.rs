@@ -81,6 +81,15 @@ impl World {
                         self.links_up += 1;
                     }
                     ClusterOutput::NodeDown { .. } => self.links_up -= 1,
+                    ClusterOutput::Resolve {
+                        question,
+                        own,
+                        other,
+                        ..
+                    } => {
+                        let asked = (node, own.node, *question, [*own, *other]);
+                        self.questions.push(asked);
+                    }
                     _ => {}
                 }
                 let (topic, tell) = topic_of(&output);
@@ -261,7 +270,8 @@ fn topic_of(output: &ClusterOutput) -> (Topic, bool) {
         ClusterOutput::Registered { .. }
         | ClusterOutput::NameInstalled { .. }
         | ClusterOutput::NameRemoved { .. }
-        | ClusterOutput::NameConflict { .. } => (Topic::Names, true),
+        | ClusterOutput::NameConflict { .. }
+        | ClusterOutput::Resolve { .. } => (Topic::Names, true),
         ClusterOutput::GroupChanged { .. } => (Topic::Groups, true),
         #[allow(unreachable_patterns, reason = "new outputs need no line here")]
         _ => (Topic::Other, true),
