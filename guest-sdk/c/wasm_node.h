@@ -58,7 +58,8 @@ typedef struct {
   void (*on_timer)(wn_ref timer);
   /* The time of wn_wait_for passed without a message. */
   void (*on_timeout)(void);
-  /* Any other message: spawned, registered, connected, name-conflict, node-up, node-down. */
+  /* Any other message: spawned, registered, connected, name-conflict, node-up, node-down,
+   * group-joined, group-left. */
   void (*on_other)(const wn_message *message);
 } wn_actor;
 

@@ -13,6 +13,7 @@
 //     call(body, from)          a request: returns the reply, or undefined to `reply(from, ...)` later
 //     cast(body)  info(body)
 //     down({ monitor, actor, reason })   exit({ actor, reason })
+//     joined({ monitor, group, actors })   left({ monitor, group, actors })   of monitored groups
 //     timer(ref)  timeout()  message(message)    `message` gets what no other handler takes
 //
 // A handler may be a generator: `const answer = yield call("other", "get")` waits for the answer
@@ -212,6 +213,14 @@ function deliver(handlers, message) {
       const [actor, reason] = val;
       if (!handlers.exit) break;
       finish(handlers.exit({ actor, reason }), nothing);
+      return;
+    }
+    case "group-joined":
+    case "group-left": {
+      const handler = tag === "group-joined" ? handlers.joined : handlers.left;
+      if (!handler) break;
+      const [monitor, group, actors] = val;
+      finish(handler.call(handlers, { monitor, group, actors }), nothing);
       return;
     }
     case "response":

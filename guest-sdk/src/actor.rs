@@ -13,7 +13,7 @@ pub trait Actor: Sized + 'static {
     /// Comes first and once. An error ends the actor with that reason.
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason>;
 
-    /// Handles what waits in the mailbox, until `mailbox::next` gives none.
+    /// Handles what waits in the mailbox, until [`inbox::next`](crate::inbox::next) gives none.
     fn turn(&mut self) -> Outcome;
 
     /// The state, from which `init` with [`Start::Restored`] goes on.
@@ -46,16 +46,20 @@ impl<A: Actor> Holder<A> {
 
     pub fn init(&self, start: Start) -> Result<Outcome, ExitReason> {
         crate::io::install_panic_hook();
-        let (actor, outcome) = A::init(start)?;
+        let begun = A::init(start);
+        crate::inbox::turn_over();
+        let (actor, outcome) = begun?;
         *self.actor() = Some(actor);
         Ok(outcome)
     }
 
     pub fn turn(&self) -> Outcome {
-        match self.actor() {
+        let outcome = match self.actor() {
             Some(actor) => actor.turn(),
             None => Outcome::Stop(ExitReason::Error("turn came before init".into())),
-        }
+        };
+        crate::inbox::turn_over();
+        outcome
     }
 
     pub fn save(&self) -> Result<Vec<u8>, SaveError> {
@@ -66,9 +70,14 @@ impl<A: Actor> Holder<A> {
     }
 }
 
-/// Makes this crate the component of an [`Actor`]. Once a component.
+/// Makes this crate the component of an [`Actor`]; with the functions of
+/// [`rpc_functions!`](crate::rpc_functions) as the second argument, if it offers some. Once a
+/// component.
 #[macro_export]
 macro_rules! export_actor {
+    ($actor:ty, $functions:ty $(,)?) => {
+        $crate::export_actor!($crate::rpc::WithFunctions<$actor, $functions>);
+    };
     ($actor:ty) => {
         const _: () = {
             static HOLDER: $crate::actor::Holder<$actor> = $crate::actor::Holder::new();
@@ -96,11 +105,22 @@ macro_rules! export_actor {
     };
 }
 
-/// Makes this crate the component of a [`GenServer`](crate::GenServer). Once a component.
+/// Makes this crate the component of a [`GenServer`](crate::GenServer); with the functions of
+/// [`rpc_functions!`](crate::rpc_functions) as the second argument, if it offers some. Once a
+/// component.
 #[macro_export]
 macro_rules! export_gen_server {
-    ($server:ty) => {
-        $crate::export_actor!($crate::gen_server::GenServerActor<$server>);
+    ($server:ty $(, $functions:ty)? $(,)?) => {
+        $crate::export_actor!($crate::gen_server::GenServerActor<$server> $(, $functions)?);
+    };
+}
+
+/// Makes this crate the component of functions alone, as
+/// [`rpc_functions!`](crate::rpc_functions) declares them. Once a component.
+#[macro_export]
+macro_rules! export_functions {
+    ($functions:ty) => {
+        $crate::export_actor!($crate::rpc::NoActor, $functions);
     };
 }
 

@@ -17,9 +17,14 @@ pub(crate) enum Did {
     StartedTimer(u32, Ref),
     CancelledTimer(Ref),
     Registered(String, Ref),
+    SetLock(String, Option<u32>, Ref),
+    DeletedLock(String),
     Spawned(String, Vec<u8>, Ref),
     SpawnedOn(String, String, Vec<u8>, Ref),
     Monitored(Destination, Ref),
+    Demonitored(Ref),
+    Exited(Pid, ExitReason),
+    Connected(String, Ref),
     Printed(String),
 }
 
@@ -139,10 +144,14 @@ pub(crate) mod process {
     pub(crate) fn monitor(target: &Destination) -> Ref {
         note(new_ref(), |tag| Did::Monitored(target.clone(), tag))
     }
-    pub(crate) fn demonitor(_: Ref) {}
+    pub(crate) fn demonitor(tag: Ref) {
+        note((), |()| Did::Demonitored(tag));
+    }
     pub(crate) fn link(_: Pid) {}
     pub(crate) fn unlink(_: Pid) {}
-    pub(crate) fn exit(_: Pid, _: &ExitReason) {}
+    pub(crate) fn exit(target: Pid, reason: &ExitReason) {
+        note((), |()| Did::Exited(target, reason.clone()));
+    }
     pub(crate) fn trap_exit(_: bool) -> bool {
         false
     }
@@ -177,9 +186,83 @@ pub(crate) mod timer {
 
 pub(crate) mod global {
     use super::*;
+    use crate::registry::global::Resolver;
 
     pub(crate) fn register(name: &str, _: Pid) -> Ref {
         note(new_ref(), |tag| Did::Registered(name.into(), tag))
+    }
+    pub(crate) fn register_with(name: &str, pid: Pid, _: &Resolver) -> Ref {
+        register(name, pid)
+    }
+    pub(crate) fn re_register(name: &str, pid: Pid, _: &Resolver) -> Ref {
+        register(name, pid)
+    }
+    pub(crate) fn unregister(_: &str) -> bool {
+        false
+    }
+    pub(crate) fn whereis(_: &str) -> Option<Pid> {
+        None
+    }
+    pub(crate) fn registered() -> Vec<String> {
+        Vec::new()
+    }
+    pub(crate) fn set_lock(resource: &str, _: Option<&str>, timeout_ms: Option<u32>) -> Ref {
+        note(new_ref(), |tag| {
+            Did::SetLock(resource.into(), timeout_ms, tag)
+        })
+    }
+    pub(crate) fn del_lock(resource: &str, _: Option<&str>) -> bool {
+        note(true, |_| Did::DeletedLock(resource.into()))
+    }
+}
+
+pub(crate) fn node_name() -> String {
+    "me@h".into()
+}
+
+pub(crate) fn visible_nodes() -> Vec<String> {
+    ["a@h", "b@h", "c@h"].map(Into::into).into()
+}
+
+pub(crate) fn connected_nodes() -> Vec<String> {
+    visible_nodes()
+}
+
+pub(crate) fn connect(to: &str) -> Ref {
+    note(new_ref(), |tag| Did::Connected(to.into(), tag))
+}
+
+pub(crate) mod groups {
+    use super::*;
+    use crate::bindings::wasm_node::actor::groups::GroupError;
+    use crate::groups::ScopeMembers;
+
+    pub(crate) fn join(_: &str, _: &str, _: &[Pid]) -> Result<(), GroupError> {
+        Ok(())
+    }
+    pub(crate) fn leave(_: &str, _: &str, _: &[Pid]) -> bool {
+        true
+    }
+    pub(crate) fn members(_: &str, _: &str) -> Vec<Pid> {
+        Vec::new()
+    }
+    pub(crate) fn local_members(_: &str, _: &str) -> Vec<Pid> {
+        Vec::new()
+    }
+    pub(crate) fn which_groups(_: &str) -> Vec<String> {
+        Vec::new()
+    }
+    pub(crate) fn which_local_groups(_: &str) -> Vec<String> {
+        Vec::new()
+    }
+    pub(crate) fn monitor(_: &str, _: &str) -> Result<(Ref, Vec<Pid>), GroupError> {
+        Ok((new_ref(), Vec::new()))
+    }
+    pub(crate) fn monitor_scope(_: &str) -> Result<(Ref, ScopeMembers), GroupError> {
+        Ok((new_ref(), Vec::new()))
+    }
+    pub(crate) fn demonitor(_: Ref) -> bool {
+        true
     }
 }
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::{self, GroupChange, GroupMonitor};
 use crate::snapshot::{self, Snapshot};
 use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
 use crate::{
     Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, Pid, Ref, RegisterError, ReplyTo,
-    SaveError, SpawnError, Start, codec, runtime,
+    SaveError, SpawnError, Start, codec, rpc, runtime,
 };
 
 /// A server. Its value is its state; `serde` makes it survive upgrades and hibernation.
@@ -214,6 +215,13 @@ pub enum Info {
     /// A node went down; only after [`monitor_nodes`](crate::node::monitor_nodes), and once for
     /// each [`monitor_node`](crate::node::monitor_node).
     NodeDown(NodeEvent),
+    /// A group that this actor monitors changed; see [`groups`].
+    Group {
+        /// The monitor.
+        monitor: GroupMonitor,
+        /// What happened.
+        change: GroupChange,
+    },
     /// The answer to [`begin_start`](crate::process::begin_start), or to a spawn whose future was
     /// dropped.
     Spawned(Ref, Result<Pid, SpawnError>),
@@ -292,6 +300,9 @@ pub struct GenServerActor<S: GenServer> {
 
 impl<S: GenServer> Actor for GenServerActor<S> {
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
+        if let Some(refused) = rpc::refuse_call(&start) {
+            return Err(refused);
+        }
         let shared = Rc::new(Shared {
             state: RefCell::new(None),
             deadline: Cell::new(None),
@@ -303,11 +314,12 @@ impl<S: GenServer> Actor for GenServerActor<S> {
                 let Snapshot {
                     timeout_ms,
                     stash,
+                    orphans,
                     state,
                 } = snapshot::open(&bytes).map_err(ExitReason::Error)?;
                 let state = S::upgrade(state).map_err(ExitReason::Error)?;
                 *shared.state.borrow_mut() = Some(state);
-                runtime::restore_stash(stash);
+                runtime::restore_stash(stash, orphans);
                 let next = timeout_ms.map_or(Next::Wait, |ms| {
                     Next::Timeout(Duration::from_millis(ms.into()))
                 });
@@ -348,7 +360,8 @@ impl<S: GenServer> Actor for GenServerActor<S> {
         let state = state.as_ref().ok_or(SaveError::Busy)?;
         let stash = runtime::stash_if_quiet().map_err(|_| SaveError::Busy)?;
         let state = state.save().map_err(SaveError::Refused)?;
-        Ok(snapshot::seal(self.shared.remaining_ms(), stash, state))
+        let timeout_ms = self.shared.remaining_ms();
+        Ok(snapshot::seal(timeout_ms, stash, runtime::orphans(), state))
     }
 }
 
@@ -470,6 +483,10 @@ fn info(message: Message) -> Option<Info> {
         Message::NameConflict((name, winner)) => Info::NameConflict { name, winner },
         Message::NodeUp(event) => Info::NodeUp(event),
         Message::NodeDown(event) => Info::NodeDown(event),
+        message @ (Message::GroupJoined(_) | Message::GroupLeft(_)) => {
+            let (monitor, change) = groups::change(message)?;
+            Info::Group { monitor, change }
+        }
         Message::Spawned((tag, result)) => Info::Spawned(tag, result),
         Message::Registered((tag, result)) => Info::Registered(tag, result),
         Message::Connected((tag, result)) => Info::Connected(tag, result),

@@ -70,12 +70,15 @@ pub mod codec;
 mod futures;
 pub mod gen_server;
 pub mod groups;
+pub mod hashing;
+pub mod inbox;
 pub mod io;
 #[cfg(feature = "keyvalue")]
 pub mod keyvalue;
 pub mod node;
 pub mod process;
 pub mod registry;
+pub mod rpc;
 mod runtime;
 pub mod server_ref;
 mod snapshot;

@@ -60,7 +60,7 @@ impl SpawnOptions {
         }
     }
 
-    fn to_wit(&self, await_init: bool) -> wit::SpawnOptions {
+    pub(crate) fn to_wit(&self, await_init: bool) -> wit::SpawnOptions {
         let mut flags = wit::SpawnFlags::empty();
         flags.set(wit::SpawnFlags::LINK, self.link);
         flags.set(wit::SpawnFlags::MONITOR, self.monitor);

@@ -12,7 +12,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use crate::sys::mailbox;
+use serde::{Deserialize, Serialize};
+
+use crate::groups::group_of;
+use crate::inbox;
+use crate::sys::process;
 use crate::{ExitReason, Message, Ref};
 
 /// Messages that may wait inside an actor whose handler awaits something. One more ends the
@@ -69,6 +73,21 @@ impl Answers {
     }
 }
 
+/// What to do when the answer to a spawn or a connect comes that nobody waits for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Orphan {
+    /// Nothing.
+    Lives,
+    /// If it is an actor, end it.
+    Dies,
+}
+
+#[derive(Default)]
+struct Followed {
+    messages: VecDeque<Message>,
+    waker: Option<Waker>,
+}
+
 struct Task {
     /// None while it is polled, and in a free slot.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
@@ -84,6 +103,10 @@ struct Runtime {
     ready: RefCell<VecDeque<usize>>,
     answers: RefCell<Answers>,
     stash: RefCell<VecDeque<Message>>,
+    /// Where messages of monitors of groups go that somebody follows.
+    followed: RefCell<Vec<(Ref, Followed)>>,
+    /// Spawns and connects whose answers nobody waits for any more.
+    orphans: RefCell<Vec<(Ref, Orphan)>>,
     /// Tasks that found the mailbox empty.
     receivers: RefCell<Vec<Waker>>,
     exit: RefCell<Option<ExitReason>>,
@@ -98,6 +121,8 @@ thread_local! {
             ready: RefCell::new(VecDeque::new()),
             answers: RefCell::new(Answers(Vec::new())),
             stash: RefCell::new(VecDeque::new()),
+            followed: RefCell::new(Vec::new()),
+            orphans: RefCell::new(Vec::new()),
             receivers: RefCell::new(Vec::new()),
             exit: RefCell::new(None),
         }
@@ -177,9 +202,13 @@ pub(crate) fn new_turn() -> impl Future<Output = ()> {
     })
 }
 
-/// Puts messages that were never handled back: those that came with a snapshot.
-pub(crate) fn restore_stash(messages: Vec<Message>) {
-    RUNTIME.with(|rt| *rt.stash.borrow_mut() = messages.into());
+/// Puts messages that were never handled back, and what is not to be handled: those that came
+/// with a snapshot.
+pub(crate) fn restore_stash(messages: Vec<Message>, orphans: Vec<(Ref, Orphan)>) {
+    RUNTIME.with(|rt| {
+        *rt.stash.borrow_mut() = messages.into();
+        *rt.orphans.borrow_mut() = orphans;
+    });
 }
 
 /// A copy of the messages that wait, in order; [`Busy`] while a local task runs.
@@ -234,6 +263,21 @@ impl Answer {
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }
+
+    /// The message, if it is there and was not taken yet.
+    pub(crate) fn take_arrived(&mut self) -> Option<Message> {
+        RUNTIME.with(|rt| {
+            let mut answers = rt.answers.borrow_mut();
+            if !matches!(answers.get_mut(&self.key), Some(Slot::Arrived(_))) {
+                return None;
+            }
+            self.done = true;
+            match answers.remove(&self.key) {
+                Some(Slot::Arrived(message)) => Some(message),
+                _ => None,
+            }
+        })
+    }
 }
 
 impl Future for Answer {
@@ -267,6 +311,87 @@ impl Drop for Answer {
             RUNTIME.with(|rt| rt.answers.borrow_mut().remove(&self.key));
         }
     }
+}
+
+/// Nobody waits for the answer to a spawn or a connect any more: it reaches no handler.
+pub(crate) fn adopt_orphan(tag: Ref, orphan: Orphan) {
+    RUNTIME.with(|rt| rt.orphans.borrow_mut().push((tag, orphan)));
+}
+
+/// For a snapshot: upgrades must not let those answers through.
+pub(crate) fn orphans() -> Vec<(Ref, Orphan)> {
+    RUNTIME.with(|rt| rt.orphans.borrow().clone())
+}
+
+/// The messages of one monitor of groups, kept for whoever holds this. Dropped, what is left of
+/// them goes to the handler.
+#[derive(Debug)]
+pub(crate) struct Subscription(Ref);
+
+impl Subscription {
+    pub(crate) fn to(tag: Ref) -> Self {
+        RUNTIME.with(|rt| {
+            let mut stash = rt.stash.borrow_mut();
+            let (messages, others): (VecDeque<_>, _) =
+                stash.drain(..).partition(|m| group_of(m) == Some(tag));
+            *stash = others;
+            let followed = Followed {
+                messages,
+                waker: None,
+            };
+            rt.followed.borrow_mut().push((tag, followed));
+        });
+        Self(tag)
+    }
+
+    pub(crate) fn next(&mut self) -> impl Future<Output = Message> {
+        let tag = self.0;
+        std::future::poll_fn(move |cx| {
+            RUNTIME.with(|rt| {
+                let mut followed = rt.followed.borrow_mut();
+                let Some((_, followed)) = followed.iter_mut().find(|(of, _)| *of == tag) else {
+                    return Poll::Pending;
+                };
+                match followed.messages.pop_front() {
+                    Some(message) => Poll::Ready(message),
+                    None => {
+                        followed.waker = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                }
+            })
+        })
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        RUNTIME.with(|rt| {
+            let mut followed = rt.followed.borrow_mut();
+            let at = followed.iter().position(|(of, _)| *of == self.0);
+            if let Some((_, followed)) = at.map(|at| followed.swap_remove(at)) {
+                let waited = !followed.messages.is_empty();
+                let mut stash = rt.stash.borrow_mut();
+                // In front: they have waited while others were taken.
+                let later = std::mem::replace(&mut *stash, followed.messages);
+                stash.extend(later);
+                drop(stash);
+                if waited {
+                    rt.wake_receivers();
+                }
+            }
+        });
+    }
+}
+
+/// Drops the waiting messages that pass.
+pub(crate) fn discard(unwanted: impl Fn(&Message) -> bool) {
+    RUNTIME.with(|rt| {
+        rt.stash.borrow_mut().retain(|message| !unwanted(message));
+        for (_, followed) in rt.followed.borrow_mut().iter_mut() {
+            followed.messages.retain(|message| !unwanted(message));
+        }
+    });
 }
 
 fn key_of(message: &Message) -> Option<(Ref, Kind)> {
@@ -355,7 +480,7 @@ impl Runtime {
     }
 
     fn drain_mailbox(&self) {
-        while let Some(message) = mailbox::next() {
+        while let Some(message) = inbox::next() {
             if let Some(message) = self.route(message) {
                 let mut stash = self.stash.borrow_mut();
                 stash.push_back(message);
@@ -373,7 +498,7 @@ impl Runtime {
         if let Some(message) = self.stash.borrow_mut().pop_front() {
             return Poll::Ready(message);
         }
-        while let Some(message) = mailbox::next() {
+        while let Some(message) = inbox::next() {
             if let Some(message) = self.route(message) {
                 return Poll::Ready(message);
             }
@@ -385,8 +510,11 @@ impl Runtime {
     /// Gives an answer to the future that waits for it; any other message comes back.
     fn route(&self, message: Message) -> Option<Message> {
         let Some(key) = key_of(&message) else {
-            return Some(message);
+            return self.follow(message);
         };
+        if self.take_orphan(&message) {
+            return None;
+        }
         let mut answers = self.answers.borrow_mut();
         let Some(slot) = answers.get_mut(&key) else {
             // A response that nobody waits for any more came too late to be forgotten.
@@ -399,6 +527,45 @@ impl Runtime {
             drop(answers);
             waker.wake();
         }
+        None
+    }
+
+    /// Whether the message answers what nobody waits for any more.
+    fn take_orphan(&self, message: &Message) -> bool {
+        let (tag, child) = match message {
+            Message::Spawned((tag, spawned)) => (*tag, spawned.as_ref().ok()),
+            Message::Connected((tag, _)) => (*tag, None),
+            _ => return false,
+        };
+        let mut orphans = self.orphans.borrow_mut();
+        let Some(at) = orphans.iter().position(|(of, _)| *of == tag) else {
+            return false;
+        };
+        if let ((_, Orphan::Dies), Some(child)) = (orphans.swap_remove(at), child) {
+            process::demonitor(tag);
+            process::exit(*child, &ExitReason::Kill);
+        }
+        true
+    }
+
+    /// Gives a message of a monitor of groups to whoever follows it; any other comes back.
+    fn follow(&self, message: Message) -> Option<Message> {
+        let Some(tag) = group_of(&message) else {
+            return Some(message);
+        };
+        let mut all = self.followed.borrow_mut();
+        let Some((_, followed)) = all.iter_mut().find(|(of, _)| *of == tag) else {
+            return Some(message);
+        };
+        followed.messages.push_back(message);
+        if followed.messages.len() > MAX_STASHED_MESSAGES {
+            *self.exit.borrow_mut() = Some(ExitReason::Limit(format!(
+                "more than {MAX_STASHED_MESSAGES} changes of a group wait to be taken"
+            )));
+        }
+        let waker = followed.waker.take();
+        drop(all);
+        waker.iter().for_each(Waker::wake_by_ref);
         None
     }
 }
@@ -427,6 +594,8 @@ pub(crate) fn reset() {
         rt.ready.borrow_mut().clear();
         rt.answers.borrow_mut().0.clear();
         rt.stash.borrow_mut().clear();
+        rt.followed.borrow_mut().clear();
+        rt.orphans.borrow_mut().clear();
         rt.receivers.borrow_mut().clear();
         rt.exit.borrow_mut().take();
     });

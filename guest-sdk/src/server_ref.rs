@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::futures::join_all;
 use crate::process::{self, SpawnOptions};
-use crate::{CallError, Destination, ExitReason, GenServer, Monitor, Pid, SpawnError};
+use crate::runtime::{self, Answer, Kind, Orphan};
+use crate::{
+    CallError, Destination, ExitReason, GenServer, Message, Monitor, Pid, SpawnError, sys, time,
+};
 
 /// How long [`ServerRef::call`] waits.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -272,7 +275,9 @@ pub struct MultiReplies<R> {
     pub failed: Vec<(String, CallError)>,
 }
 
-/// Asks the server with this name on each of these nodes, all at the same time.
+/// Asks the server with this name on each of these nodes, all at the same time:
+/// `gen_server:multi_call/4`. All of it takes the one time-out at most, whatever a node does; what
+/// comes later is dropped. Nodes that are not connected are connected to first.
 pub async fn multi_call<S: GenServer>(
     nodes: impl IntoIterator<Item = impl Into<String>>,
     name: &str,
@@ -280,12 +285,33 @@ pub async fn multi_call<S: GenServer>(
     timeout: Duration,
 ) -> MultiReplies<S::Reply> {
     let body = S::encode_call(request.borrow());
+    let (body, own) = (body.as_slice(), sys::node_name());
+    let connected = sys::connected_nodes();
     let (nodes, calls): (Vec<String>, Vec<_>) = nodes
         .into_iter()
         .map(|node| {
             let node = node.into();
-            let call = ServerRef::<S>::remote(name, &node).call_bytes(&body, Some(timeout));
-            (node, call)
+            let server = ServerRef::<S>::remote(name, &node);
+            let here = node == own || connected.contains(&node);
+            let connecting = (!here).then(|| Connecting::to(&node));
+            let call = here.then(|| server.call_bytes(body, Some(timeout)));
+            let asked = async move {
+                if let Some(call) = call {
+                    return call.await;
+                }
+                let begun = time::now();
+                if let Some(connecting) = connecting {
+                    match time::timeout(timeout, connecting.done()).await {
+                        Ok(true) => {}
+                        Ok(false) => return Err(CallError::Noconnection),
+                        Err(_) => return Err(CallError::Timeout),
+                    }
+                }
+                let passed = Duration::from_nanos(time::now().saturating_sub(begun));
+                let left = timeout.saturating_sub(passed);
+                server.call_bytes(body, Some(left)).await
+            };
+            (node, asked)
         })
         .unzip();
     let mut result = MultiReplies {
@@ -299,4 +325,25 @@ pub async fn multi_call<S: GenServer>(
         }
     }
     result
+}
+
+/// A connection that is to be. Dropped, nobody hears how it went.
+struct Connecting(Answer);
+
+impl Connecting {
+    fn to(node: &str) -> Self {
+        Self(Answer::of(sys::connect(node), Kind::Connected))
+    }
+
+    async fn done(mut self) -> bool {
+        matches!((&mut self.0).await, Message::Connected((_, Ok(_))))
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if !self.0.is_done() && self.0.take_arrived().is_none() {
+            runtime::adopt_orphan(self.0.tag(), Orphan::Lives);
+        }
+    }
 }

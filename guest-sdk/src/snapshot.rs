@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Message, codec};
+use crate::runtime::Orphan;
+use crate::{Message, Ref, codec};
 
 /// The mark in front of saved state: then postcard of [`Front`], then the state.
 const SAVED_MARK: &[u8] = b"\0wasm-node-sdk saved 1\0";
@@ -15,6 +16,7 @@ const SAVED_MARK: &[u8] = b"\0wasm-node-sdk saved 1\0";
 struct Front {
     timeout_ms: Option<u32>,
     stash: Vec<Message>,
+    orphans: Vec<(Ref, Orphan)>,
 }
 
 /// Saved state, taken apart.
@@ -22,16 +24,27 @@ struct Front {
 pub(crate) struct Snapshot<'a> {
     pub timeout_ms: Option<u32>,
     pub stash: Vec<Message>,
+    pub orphans: Vec<(Ref, Orphan)>,
     pub state: &'a [u8],
 }
 
-pub(crate) fn seal(timeout_ms: Option<u32>, stash: Vec<Message>, state: Vec<u8>) -> Vec<u8> {
-    if timeout_ms.is_none() && stash.is_empty() && !state.starts_with(SAVED_MARK) {
+pub(crate) fn seal(
+    timeout_ms: Option<u32>,
+    stash: Vec<Message>,
+    orphans: Vec<(Ref, Orphan)>,
+    state: Vec<u8>,
+) -> Vec<u8> {
+    let nothing = timeout_ms.is_none() && stash.is_empty() && orphans.is_empty();
+    if nothing && !state.starts_with(SAVED_MARK) {
         return state;
     }
     [
         SAVED_MARK,
-        &codec::encode(&Front { timeout_ms, stash }),
+        &codec::encode(&Front {
+            timeout_ms,
+            stash,
+            orphans,
+        }),
         &state,
     ]
     .concat()
@@ -42,14 +55,21 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Snapshot<'_>, String> {
         return Ok(Snapshot {
             timeout_ms: None,
             stash: Vec::new(),
+            orphans: Vec::new(),
             state: bytes,
         });
     };
-    let (Front { timeout_ms, stash }, state) = postcard::take_from_bytes(bytes)
+    let (front, state) = postcard::take_from_bytes(bytes)
         .map_err(|error| format!("the saved state is damaged: {error}"))?;
+    let Front {
+        timeout_ms,
+        stash,
+        orphans,
+    } = front;
     Ok(Snapshot {
         timeout_ms,
         stash,
+        orphans,
         state,
     })
 }
@@ -60,7 +80,8 @@ mod tests {
 
     #[test]
     fn plain_state_stays_as_it_is() {
-        assert_eq!(seal(None, Vec::new(), b"42 1".to_vec()), b"42 1");
+        let sealed = seal(None, Vec::new(), Vec::new(), b"42 1".to_vec());
+        assert_eq!(sealed, b"42 1");
         assert_eq!(open(b"42 1").unwrap().state, b"42 1");
     }
 
@@ -70,10 +91,13 @@ mod tests {
         for state in [b"".to_vec(), b"42".to_vec(), marked] {
             for stash in [vec![], vec![Message::Cast(vec![1]), Message::Timeout]] {
                 for timeout in [None, Some(0), Some(70_000)] {
-                    let sealed = seal(timeout, stash.clone(), state.clone());
+                    let orphan = (Ref { node: 1, serial: 2 }, Orphan::Dies);
+                    let orphans = vec![orphan; stash.len() / 2];
+                    let sealed = seal(timeout, stash.clone(), orphans.clone(), state.clone());
                     let opened = open(&sealed).unwrap();
                     assert_eq!(opened.timeout_ms, timeout);
                     assert_eq!(opened.stash, stash);
+                    assert_eq!(opened.orphans, orphans);
                     assert_eq!(opened.state, state);
                 }
             }

@@ -17,8 +17,8 @@
 //! wasm_node_sdk::export_task!(echo);
 //! ```
 
-use crate::runtime;
 use crate::{Actor, ExitReason, Message, Outcome, SaveError, Start};
+use crate::{rpc, runtime};
 
 /// What [`export_task!`](crate::export_task) makes of a function.
 pub trait Task: 'static {
@@ -52,6 +52,9 @@ pub struct TaskActor<T>(std::marker::PhantomData<T>);
 
 impl<T: Task> Actor for TaskActor<T> {
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
+        if let Some(refused) = rpc::refuse_call(&start) {
+            return Err(refused);
+        }
         let Start::Fresh(args) = start else {
             return Err(ExitReason::Error(
                 "a task cannot go on from saved state".into(),

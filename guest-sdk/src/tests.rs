@@ -413,3 +413,91 @@ fn a_task_picks_its_messages() {
     fake::deliver(Message::Info(vec![3]));
     assert_eq!(picky.turn(), Outcome::Stop(ExitReason::Custom(vec![1])));
 }
+
+#[test]
+fn a_lock_is_let_go_whatever_becomes_of_the_work() {
+    use crate::registry::global::{LockId, Wait, set_lock, trans};
+    let lock = LockId::new("till");
+    let taken = |timeout_ms, tag| Did::SetLock("till".into(), timeout_ms, tag);
+    let tag = |serial| Ref { node: 1, serial };
+    let let_go = || Did::DeletedLock("till".into());
+    // Nobody waits for it any more.
+    fake::reset();
+    drop(set_lock(&lock, Wait::For(Duration::from_micros(1500))));
+    assert_eq!(fake::did(), [taken(Some(2), tag(1)), let_go()]);
+    // Taken, and the work is done; refused.
+    for result in [Ok(()), Err(RegisterError::Timeout)] {
+        fake::reset();
+        let (granted, work) = (lock.clone(), || async { crate::io::print("work") });
+        crate::runtime::start_main(async move {
+            match trans(&granted, Wait::Endless, work).await {
+                Ok(()) => ExitReason::Normal,
+                Err(error) => ExitReason::error(error.describe()),
+            }
+        });
+        assert_eq!(crate::runtime::run(), None);
+        assert_eq!(fake::did(), [taken(None, tag(1))]);
+        fake::deliver(Message::Registered((tag(1), result.clone())));
+        let ended = crate::runtime::run();
+        assert_eq!(ended == Some(ExitReason::Normal), result.is_ok());
+        let worked = [Did::Printed("work".into()), let_go()];
+        let expected: &[Did] = if result.is_ok() { &worked } else { &[] };
+        assert_eq!(fake::did(), expected);
+    }
+}
+
+struct Follower;
+impl Task for Follower {
+    async fn main(_: Vec<u8>) -> ExitReason {
+        let room = groups::Scope::new("s");
+        let (monitor, mut members) = room.monitor("room").unwrap();
+        {
+            let mut changes = monitor.changes();
+            for _ in 0..3 {
+                changes.next().await.apply(&mut members);
+            }
+        }
+        assert_eq!(members, [ME]);
+        // What is not followed any more comes as any message does.
+        let next = task::receive().await;
+        assert!(matches!(next, Message::GroupLeft(_)), "{next:?}");
+        assert!(monitor.cancel());
+        assert_eq!(task::receive().await, Message::Info(vec![1]));
+        ExitReason::Normal
+    }
+}
+
+#[test]
+fn changes_of_a_group_go_to_whoever_follows_it() {
+    fake::reset();
+    let (mut follower, _) = TaskActor::<Follower>::init(Start::Fresh(vec![])).unwrap();
+    let tag = Ref { node: 1, serial: 1 };
+    let other = Pid { node: 2, serial: 1 };
+    let joined = |pids: &[Pid]| Message::GroupJoined((tag, "room".into(), pids.into()));
+    let left = |pids: &[Pid]| Message::GroupLeft((tag, "room".into(), pids.into()));
+    fake::deliver(joined(&[ME, other, other]));
+    fake::deliver(left(&[other]));
+    assert_eq!(follower.turn(), Outcome::Wait);
+    fake::deliver(left(&[other]));
+    fake::deliver(left(&[ME]));
+    // In the stash when the monitor is cancelled.
+    fake::deliver(joined(&[ME]));
+    fake::deliver(Message::Info(vec![1]));
+    assert_eq!(follower.turn(), Outcome::Stop(ExitReason::Normal));
+}
+
+#[test]
+fn a_server_hears_of_groups_as_info() {
+    let mut server = started(0);
+    let tag = Ref { node: 1, serial: 5 };
+    fake::deliver(Message::GroupJoined((tag, "room".into(), vec![ME])));
+    server.turn();
+    let [seen] = &state(&mut server).seen[..] else {
+        panic!("one message");
+    };
+    assert!(seen.starts_with("Group { monitor: GroupMonitor("), "{seen}");
+    assert!(
+        seen.contains(r#"change: Joined { group: "room", actors: ["#),
+        "{seen}"
+    );
+}

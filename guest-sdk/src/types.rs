@@ -130,10 +130,14 @@ impl RegisterError {
     /// For people.
     pub fn describe(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            RegisterError::Taken(pid) => return format!("the name is taken by {pid}").into(),
+            RegisterError::Taken(pid) => return format!("taken by {pid}").into(),
             RegisterError::BadName(words) => words,
-            RegisterError::Noproc => "noproc: there is no such actor on this node",
+            RegisterError::Noproc => "noproc: there is no such actor",
             RegisterError::Timeout => "timeout: the cluster did not agree in time",
+            RegisterError::Noconnection => "noconnection: the actor's node is not connected",
+            RegisterError::Minority((seen, known)) => {
+                return format!("minority: this node sees {seen} of {known} nodes, which is no majority, and --partition-policy minority-refuses").into();
+            }
         })
     }
 }

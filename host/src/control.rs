@@ -17,6 +17,9 @@ use crate::dist::Cookie;
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_PROCESSES: usize = 10_000;
 
+/// How many names one [`NameList`] holds at most; it says how many there are in all.
+pub const MAX_LISTED_NAMES: usize = 10_000;
+
 /// What a tool asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ControlRequest {
@@ -58,6 +61,8 @@ pub enum ControlRequest {
     },
     /// Which actor has this name? Answered by [`ControlReply::Whereis`].
     Whereis(Address),
+    /// Which global names do you know? Answered by [`ControlReply::GlobalNames`].
+    GlobalNames,
     /// Connect to a node; answered by [`ControlReply::Connected`].
     Connect(NodeName),
     /// Cut the connection to a node, until somebody asks for one; answered by
@@ -99,6 +104,8 @@ pub enum ControlReply {
     Exited(bool),
     /// The name's holder, if there is one.
     Whereis(Option<PidRow>),
+    /// The global names, sorted.
+    GlobalNames(NameList),
     /// Whether it is connected now, or why not.
     Connected(Result<(), String>),
     /// Whether it was connected.
@@ -143,6 +150,26 @@ pub struct PidRow {
     pub pid: Pid,
     /// Its text.
     pub printed: String,
+}
+
+/// Global names, as a node knows them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NameList {
+    /// At most [`MAX_LISTED_NAMES`].
+    pub rows: Vec<NameRow>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// A global name and its holder.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NameRow {
+    /// The name.
+    pub name: String,
+    /// Who holds it.
+    pub holder: PidRow,
+    /// On which node.
+    pub node: Option<NodeName>,
 }
 
 /// About a node.

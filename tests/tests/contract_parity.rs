@@ -95,6 +95,8 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
         "conflict",
         "node-up",
         "node-down",
+        "group-joined",
+        "group-left",
     ] {
         let line = format!("    {kind}");
         let own = format!("own {kind}: ");

@@ -9,7 +9,7 @@ mod work;
 
 use driver::Driver;
 use wasm_node_sdk::bindings::wasm_node::actor::{mailbox, process};
-use wasm_node_sdk::{Actor, ExitReason, Message, Outcome, Pid, SaveError, Start};
+use wasm_node_sdk::{Actor, ExitReason, Message, Outcome, Pid, SaveError, Start, inbox};
 
 /// Any of them.
 pub enum Role {
@@ -64,7 +64,7 @@ impl Actor for Role {
     }
 
     fn turn(&mut self) -> Outcome {
-        while let Some(message) = mailbox::next() {
+        while let Some(message) = inbox::next() {
             match self {
                 Role::Driver(driver) => driver.handle(message),
                 _ => {

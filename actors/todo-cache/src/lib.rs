@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use todo_core::list::{LISTS, ListName, SERVER_MODULE};
 use todo_core::messages::{Address, CacheCall, CacheReply, ServerArgs};
-use wasm_node_sdk::registry::whereis_global;
+use wasm_node_sdk::registry::global;
 use wasm_node_sdk::supervisor::{ChildSpec, Client, Restart};
 use wasm_node_sdk::{
     CallReturn, Caller, GenServer, Init, Pid, StartError, encode, server_ref, spawn_local,
@@ -61,7 +61,7 @@ impl GenServer for Cache {
         CacheCall(list): CacheCall,
         from: Caller<CacheReply>,
     ) -> CallReturn<CacheReply> {
-        if let Some(pid) = whereis_global(&list.global_name()) {
+        if let Some(pid) = global::whereis(&list.global_name()) {
             return CallReturn::Reply(Ok(address(pid)));
         }
         let mut waiting = self.waiting.borrow_mut();

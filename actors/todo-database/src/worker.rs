@@ -12,7 +12,7 @@ use todo_core::record::Key;
 use todo_core::records::Store;
 use todo_core::worker::{self as machine, PeerError, TICK_MS, Ticket, World};
 use wasm_node_sdk::keyvalue::{Bucket, Error};
-use wasm_node_sdk::registry::whereis_global;
+use wasm_node_sdk::registry::global;
 use wasm_node_sdk::{
     CallError, CallReturn, Caller, Destination, Info, Next, NodeKind, Pid, decode, encode, node,
     process, self_pid, spawn_local, time,
@@ -212,7 +212,7 @@ impl World<Caller<PeerReply>> for Host {
     }
 
     fn refresh(&mut self, list: &ListName) {
-        let server = whereis_global(&list.global_name());
+        let server = global::whereis(&list.global_name());
         if let Some(server) = server.filter(|server| server.node == self_pid().node) {
             process::cast(&server.into(), &encode(&ServerCast::Refresh));
         }

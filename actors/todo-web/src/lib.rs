@@ -15,7 +15,7 @@ use todo_core::list::{CACHE, ListName};
 use todo_core::messages::{CacheCall, CacheReply, ServerCall, ServerReply};
 use todo_core::record::{Entry, RequestId};
 use wasm_node_sdk::http::{BodyError, HttpHandler, Request, Response};
-use wasm_node_sdk::registry::whereis_global;
+use wasm_node_sdk::registry::global;
 use wasm_node_sdk::{CallError, Pid, blocking, decode, encode, time};
 
 /// Within this a request is answered: with 503 if nothing better is known. A client is promised
@@ -125,7 +125,7 @@ fn ask(list: &ListName, call: &ServerCall) -> Result<ServerReply, Refusal> {
 
 /// A list's server: the one that this node knows, or one that is started.
 fn find(list: &ListName, name: &str, deadline: &Deadline) -> Result<Pid, String> {
-    if let Some(server) = whereis_global(name) {
+    if let Some(server) = global::whereis(name) {
         return Ok(server);
     }
     let call = encode(&CacheCall(list.clone()));

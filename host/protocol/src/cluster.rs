@@ -7,54 +7,28 @@
 //! Deliberately does not know sockets; ticks belong to each link's own [`crate::session`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::codec::WireMessage;
 use crate::exit::RegisterError;
-use crate::global::{Global, GlobalInput, GlobalOutput, RequestId};
-use crate::groups::{GroupError, Groups, GroupsOutput};
+use crate::global::{
+    Conflict, Global, GlobalInput, GlobalOutput, NoVerdict, PartitionPolicy, QuestionId, RequestId,
+    Requester, Wish,
+};
+use crate::groups::{ByGroup, GroupChange, GroupError, GroupEvent, GroupId, Groups, GroupsOutput};
 use crate::handshake::{Hello, Peer, Refusal};
-use crate::ids::{Incarnation, NodeName, Pid};
-use crate::membership::{DialTarget, LinkId, Membership, MembershipInput, MembershipOutput};
+use crate::ids::{Incarnation, NodeName, Pid, Ref};
+use crate::membership::{
+    DialTarget, LinkId, Membership, MembershipInput, MembershipMessage, MembershipOutput,
+};
 use crate::signal::NodeKind;
 use crate::time::Millis;
 
 /// What happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClusterInput {
-    /// Somebody wants a connection; answered by [`ClusterOutput::Connected`].
-    Connect {
-        /// Echoed in the answer.
-        request: RequestId,
-        /// To whom.
-        target: DialTarget,
-        /// Whether to go on trying, quietly, until it is up, should the first try fail.
-        keep: bool,
-    },
-    /// Cut the connection to a node, until somebody asks for one again.
-    Disconnect {
-        /// Which.
-        node: NodeName,
-    },
-    /// This node stops: tell all, close all.
-    Leave,
-    /// A handshake is done: confirmation sent (dialler) or read (acceptor).
-    LinkUp {
-        /// Which.
-        link: LinkId,
-        /// With whom.
-        peer: Peer,
-    },
-    /// A link ended, before or after it was up: refused, unreachable, reset, silent, closed.
-    /// Exactly once for each dial output and each accepted connection, also after
-    /// [`ClusterOutput::Close`].
-    LinkDown {
-        /// Which.
-        link: LinkId,
-        /// Why, in words.
-        reason: String,
-        /// The peer's refusal, if that was the reason.
-        refusal: Option<Refusal>,
-    },
+    /// A link came up or went down, or somebody wants one to.
+    Membership(MembershipInput),
     /// A membership, global or groups message came over a link that is up. Others are
     /// ignored.
     Message {
@@ -63,14 +37,22 @@ pub enum ClusterInput {
         /// What.
         message: WireMessage,
     },
-    /// An actor of this node claims a global name; answered by [`ClusterOutput::Registered`].
-    Register {
+    /// An actor of this node wants a global name or a lock; answered by
+    /// [`ClusterOutput::Registered`].
+    Claim {
         /// Echoed in the answer.
         request: RequestId,
-        /// The name.
-        name: String,
         /// The actor.
         pid: Pid,
+        /// What it wants.
+        wish: Wish,
+    },
+    /// The answer to [`ClusterOutput::Resolve`].
+    Verdict {
+        /// What was asked.
+        question: QuestionId,
+        /// Who stays, if anybody, or that nobody says so.
+        keep: Result<Option<Pid>, NoVerdict>,
     },
     /// An actor of this node ended: its names and memberships go.
     ActorDown {
@@ -79,6 +61,12 @@ pub enum ClusterInput {
     },
     /// The deadline passed.
     Timer,
+}
+
+impl From<MembershipInput> for ClusterInput {
+    fn from(input: MembershipInput) -> Self {
+        Self::Membership(input)
+    }
 }
 
 /// What to do, in order.
@@ -131,7 +119,7 @@ pub enum ClusterOutput {
         /// Who is connected, or what went wrong.
         result: Result<NodeName, String>,
     },
-    /// The answer to a register request. Exactly once each.
+    /// The answer to a claim. Exactly once each.
     Registered {
         /// Which.
         request: RequestId,
@@ -150,28 +138,41 @@ pub enum ClusterOutput {
         /// The name.
         name: String,
     },
-    /// Tell `loser`, an actor of this node, that it lost the name.
-    NameConflict {
-        /// The name.
+    /// Tell an actor of this node that it lost a name.
+    NameConflict(Conflict),
+    /// Ask the actor with a name on this node who keeps a global name; answered by
+    /// [`ClusterInput::Verdict`].
+    Resolve {
+        /// Echoed in the answer.
+        question: QuestionId,
+        /// The actor's name on this node.
+        resolver: String,
+        /// The global name in conflict.
         name: String,
-        /// The actor that lost it.
-        loser: Pid,
-        /// Who holds it now.
-        holder: Pid,
+        /// The holder of this node.
+        own: Pid,
+        /// The holder of the other half.
+        other: Pid,
+        /// When the answer is too late.
+        until: Millis,
     },
-    /// For the look-up table of groups: one more membership.
-    GroupJoined {
+    /// For the look-up table of groups: so many memberships more or less.
+    GroupChanged {
         /// The group.
-        group: String,
-        /// The actor.
-        pid: Pid,
+        group: Arc<GroupId>,
+        /// More or less.
+        change: GroupChange,
+        /// Whose; never none.
+        pids: Vec<Pid>,
     },
-    /// For the look-up table of groups: one membership less.
-    GroupLeft {
-        /// The group.
-        group: String,
+    /// Tell an actor of this node of a group that it monitors.
+    GroupTold {
         /// The actor.
-        pid: Pid,
+        watcher: Pid,
+        /// Its monitor.
+        monitor: Ref,
+        /// What happened.
+        event: GroupEvent,
     },
 }
 
@@ -181,6 +182,8 @@ pub struct Cluster {
     membership: Membership,
     global: Global,
     groups: Groups,
+    /// The node that says, in this step, that it leaves for good.
+    leaving: Option<NodeName>,
     outputs: VecDeque<ClusterOutput>,
 }
 
@@ -190,69 +193,44 @@ impl Cluster {
     pub fn new(hello: Hello, seed: u64) -> Self {
         Self {
             global: Global::new(hello.name.clone(), seed ^ 0x676c_6f62_616c),
-            groups: Groups::new(),
+            groups: Groups::new(hello.incarnation),
             membership: Membership::new(hello, seed),
+            leaving: None,
             outputs: VecDeque::new(),
         }
     }
 
+    /// With this policy instead of [`PartitionPolicy::Available`].
+    pub fn with_policy(self, policy: PartitionPolicy) -> Self {
+        let global = self.global.with_policy(policy);
+        Self { global, ..self }
+    }
+
     /// Takes note of what happened by `now`.
-    pub fn handle(&mut self, now: Millis, input: ClusterInput) {
-        match input {
-            ClusterInput::Connect {
-                request,
-                target,
-                keep,
-            } => {
-                self.membership.handle(
-                    now,
-                    MembershipInput::Connect {
-                        request,
-                        target,
-                        keep,
-                    },
-                );
-            }
-            ClusterInput::Disconnect { node } => {
-                self.membership
-                    .handle(now, MembershipInput::Disconnect { node });
-            }
-            ClusterInput::Leave => self.membership.handle(now, MembershipInput::Leave),
-            ClusterInput::LinkUp { link, peer } => {
-                self.membership
-                    .handle(now, MembershipInput::LinkUp { link, peer });
-            }
-            ClusterInput::LinkDown {
-                link,
-                reason,
-                refusal,
-            } => {
-                self.membership.handle(
-                    now,
-                    MembershipInput::LinkDown {
-                        link,
-                        reason,
-                        refusal,
-                    },
-                );
-            }
+    pub fn handle(&mut self, now: Millis, input: impl Into<ClusterInput>) {
+        match input.into() {
+            ClusterInput::Membership(input) => self.membership.handle(now, input),
             ClusterInput::Message { link, message } => self.message(now, link, message),
-            ClusterInput::Register { request, .. } if self.is_hidden() => {
-                let why = "a hidden node takes no part in global names".into();
+            ClusterInput::Claim { request, .. } if self.is_hidden() => {
+                let why = "a hidden node takes no part in global names and locks".into();
                 let result = Err(RegisterError::BadName(why));
                 self.outputs
                     .push_back(ClusterOutput::Registered { request, result });
             }
-            ClusterInput::Register { request, name, pid } => {
+            ClusterInput::Claim { request, pid, wish } => {
                 self.global
-                    .handle(now, GlobalInput::Register { request, name, pid });
+                    .handle(now, GlobalInput::Claim { request, pid, wish });
+            }
+            ClusterInput::Verdict { question, keep } => {
+                self.global
+                    .handle(now, GlobalInput::Verdict { question, keep });
             }
             ClusterInput::ActorDown { pid } => {
                 self.groups.actor_down(pid);
                 self.global.handle(now, GlobalInput::ActorDown { pid });
             }
             ClusterInput::Timer => {
-                self.membership.handle(now, MembershipInput::Timer);
+                self.membership.timer(now);
                 self.global.handle(now, GlobalInput::Timer);
             }
         }
@@ -292,26 +270,54 @@ impl Cluster {
         self.membership.judge(link, peer)
     }
 
-    /// Adds an actor of this node to a group, at once here and soon everywhere.
+    /// Adds actors of this node to a group, at once here and soon everywhere: [`Groups::join`].
     ///
     /// # Errors
-    /// The name is bad, or there are too many memberships.
-    pub fn join(&mut self, now: Millis, group: &str, pid: Pid) -> Result<(), GroupError> {
-        let joined = self.groups.join(group, pid);
+    /// One is not of this node, or there are too many memberships.
+    pub fn join(&mut self, now: Millis, group: GroupId, actors: &[Pid]) -> Result<(), GroupError> {
+        let joined = self.groups.join(group, actors);
         self.settle(now);
         joined
     }
 
-    /// Undoes one join; whether there was one.
-    pub fn leave(&mut self, now: Millis, group: &str, pid: Pid) -> bool {
-        let left = self.groups.leave(group, pid);
+    /// Undoes one join for each time an actor is named; whether there was any.
+    pub fn leave(&mut self, now: Millis, group: &GroupId, actors: &[Pid]) -> bool {
+        let left = self.groups.leave(group, actors);
         self.settle(now);
         left
     }
 
-    /// Gives up a global name that an actor of this node holds; whether one did.
+    /// An actor of this node hears of each change of a group, or of a whole scope, from this
+    /// moment on; returns the members now: [`Groups::monitor`].
+    ///
+    /// # Errors
+    /// The names are bad, or there are too many monitors.
+    pub fn monitor_groups(
+        &mut self,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<ByGroup, GroupError> {
+        self.groups.monitor(monitor, watcher, scope, group)
+    }
+
+    /// Ends a monitor of that actor; whether there was one.
+    pub fn demonitor_groups(&mut self, monitor: Ref, watcher: Pid) -> bool {
+        self.groups.demonitor(monitor, watcher)
+    }
+
+    /// Gives up a global name, at once if an actor of this node holds it, soon otherwise;
+    /// whether any actor does.
     pub fn unregister(&mut self, now: Millis, name: &str) -> bool {
         let held = self.global.unregister(name);
+        self.settle(now);
+        held
+    }
+
+    /// An actor of this node lets a lock go, or gives up waiting for it; whether it held it.
+    pub fn unlock(&mut self, now: Millis, resource: &str, requester: &Requester, pid: Pid) -> bool {
+        let held = self.global.unlock(now, resource, requester, pid);
         self.settle(now);
         held
     }
@@ -359,6 +365,18 @@ impl Cluster {
         &mut self.global
     }
 
+    /// The groups, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn groups_mut(&mut self) -> &mut Groups {
+        &mut self.groups
+    }
+
+    /// Membership, to make mistakes in.
+    #[cfg(feature = "mutations")]
+    pub fn membership_mut(&mut self) -> &mut Membership {
+        &mut self.membership
+    }
+
     fn is_hidden(&self) -> bool {
         self.hello().kind == NodeKind::Hidden
     }
@@ -370,8 +388,8 @@ impl Cluster {
         let from = peer.name.clone();
         match message {
             WireMessage::Membership(message) => {
-                self.membership
-                    .handle(now, MembershipInput::Message { link, message });
+                self.leaving = (message == MembershipMessage::Leaving).then_some(from);
+                self.membership.receive(now, link, message);
             }
             WireMessage::Global(message) => {
                 self.global
@@ -393,6 +411,7 @@ impl Cluster {
             } else if let Some(output) = self.groups.poll_output() {
                 self.on_groups(now, output);
             } else {
+                self.leaving = None;
                 return;
             }
         }
@@ -429,12 +448,10 @@ impl Cluster {
                     // If it is up again over another link already, its node-up follows, and
                     // says to the names that this one ended.
                     if self.membership.link_to(&peer.name).is_none() {
-                        self.global.handle(
-                            now,
-                            GlobalInput::NodeDown {
-                                node: peer.name.clone(),
-                            },
-                        );
+                        let left = self.leaving.as_ref() == Some(&peer.name);
+                        let node = peer.name.clone();
+                        self.global
+                            .handle(now, GlobalInput::NodeDown { node, left });
                     }
                 }
                 ClusterOutput::NodeDown { link, peer, reason }
@@ -456,14 +473,21 @@ impl Cluster {
             }
             GlobalOutput::Installed { name, pid } => ClusterOutput::NameInstalled { name, pid },
             GlobalOutput::Removed { name } => ClusterOutput::NameRemoved { name },
-            GlobalOutput::NameConflict {
+            GlobalOutput::NameConflict(conflict) => ClusterOutput::NameConflict(conflict),
+            GlobalOutput::Resolve {
+                question,
+                resolver,
                 name,
-                loser,
-                holder,
-            } => ClusterOutput::NameConflict {
+                own,
+                other,
+                until,
+            } => ClusterOutput::Resolve {
+                question,
+                resolver,
                 name,
-                loser,
-                holder,
+                own,
+                other,
+                until,
             },
         });
     }
@@ -474,8 +498,24 @@ impl Cluster {
                 return self.send(&to, WireMessage::Groups(message));
             }
             GroupsOutput::Misbehaved { node, reason } => return self.reject(now, node, reason),
-            GroupsOutput::Joined { group, pid } => ClusterOutput::GroupJoined { group, pid },
-            GroupsOutput::Left { group, pid } => ClusterOutput::GroupLeft { group, pid },
+            GroupsOutput::Changed {
+                group,
+                change,
+                pids,
+            } => ClusterOutput::GroupChanged {
+                group,
+                change,
+                pids,
+            },
+            GroupsOutput::Tell {
+                watcher,
+                monitor,
+                event,
+            } => ClusterOutput::GroupTold {
+                watcher,
+                monitor,
+                event,
+            },
         });
     }
 
@@ -487,7 +527,6 @@ impl Cluster {
     }
 
     fn reject(&mut self, now: Millis, node: NodeName, reason: String) {
-        self.membership
-            .handle(now, MembershipInput::Reject { node, reason });
+        self.membership.reject(now, &node, &reason);
     }
 }

@@ -13,9 +13,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::SpawnError;
+use crate::exit::{RegisterError, SpawnError};
 use crate::frame::{Lane, Payload};
-use crate::global::GlobalMessage;
+use crate::global::{GlobalMessage, Resolver};
 use crate::groups::GroupsMessage;
 use crate::ids::{Digest, Incarnation, Pid, Ref};
 use crate::membership::MembershipMessage;
@@ -109,6 +109,18 @@ pub enum NodeRequest {
     /// Who holds a global name, as this node knows it (hidden nodes have no table of their
     /// own). Answered by [`NodeReply::Whereis`].
     WhereisName(String),
+    /// Claim a global name for an actor of the node asked; answered by
+    /// [`NodeReply::Registered`].
+    Register {
+        /// The actor.
+        pid: Pid,
+        /// The name.
+        name: String,
+        /// Also if somebody holds it.
+        replace: bool,
+        /// What to do in a conflict.
+        resolver: Resolver,
+    },
     /// Are you there? Travels as signals do. Answered by [`NodeReply::Pong`].
     Ping,
 }
@@ -124,6 +136,8 @@ pub enum NodeReply {
     Control(Bytes),
     /// The holder, if any.
     Whereis(Option<Pid>),
+    /// How the claim went.
+    Registered(Result<(), RegisterError>),
     /// Here.
     Pong,
 }
@@ -172,11 +186,19 @@ impl WireMessage {
             Self::Tick | Self::Membership(_) | Self::Global(_) | Self::Groups(_) => Lane::Control,
             Self::Signal { .. }
             | Self::Request {
-                request: NodeRequest::Spawn { .. } | NodeRequest::WhereisName(_) | NodeRequest::Ping,
+                request:
+                    NodeRequest::Spawn { .. }
+                    | NodeRequest::WhereisName(_)
+                    | NodeRequest::Register { .. }
+                    | NodeRequest::Ping,
                 ..
             }
             | Self::Reply {
-                reply: NodeReply::Spawned(_) | NodeReply::Whereis(_) | NodeReply::Pong,
+                reply:
+                    NodeReply::Spawned(_)
+                    | NodeReply::Whereis(_)
+                    | NodeReply::Registered(_)
+                    | NodeReply::Pong,
                 ..
             } => Lane::Signal,
             Self::Request { .. } | Self::Reply { .. } => Lane::Bulk,

@@ -86,7 +86,7 @@ pub enum SpawnError {
     InitFailed(ExitReason),
 }
 
-/// Why a name was not registered.
+/// Why a name was not registered, or a lock not taken.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum RegisterError {
     /// Held by this actor.
@@ -101,4 +101,18 @@ pub enum RegisterError {
     /// The cluster did not agree in time.
     #[error("timeout: the cluster did not agree in time")]
     Timeout,
+    /// The actor's node is not connected, or went down meanwhile.
+    #[error("noconnection: the actor's node is not connected")]
+    NoConnection,
+    /// This node is in the smaller part of a divided cluster.
+    #[error(
+        "minority: this node sees {seen} of {known} nodes, itself included, which is no majority; \
+         --partition-policy minority-refuses forbids it new names and locks until more are connected"
+    )]
+    Minority {
+        /// How many nodes it sees, itself included.
+        seen: u32,
+        /// Of how many.
+        known: u32,
+    },
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{CallError, ExitReason, RegisterError, SpawnError};
+use crate::groups::GroupEvent;
 use crate::ids::{NodeName, Pid, Ref};
 
 /// Where a message goes, as an actor says it.
@@ -169,6 +170,13 @@ pub enum Signal {
     NodeUp(NodeEvent),
     /// A node went down.
     NodeDown(NodeEvent),
+    /// A group that this actor monitors changed.
+    Group {
+        /// The monitor.
+        tag: Ref,
+        /// What happened.
+        event: GroupEvent,
+    },
 }
 
 impl Signal {

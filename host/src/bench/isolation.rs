@@ -12,7 +12,7 @@ use wasm_node_protocol::{Destination, Pid};
 
 use super::child::Program;
 use super::rig::{BenchError, Rig, load};
-use super::say;
+use super::{say, say_latencies};
 use crate::node::{Node, NodeConfig};
 use crate::process::{Message, Native};
 
@@ -118,17 +118,7 @@ impl Rig {
             numbers = driver.ask_numbers(&request) => numbers?,
             error = crash(node, crashing, options.rogues_each, &mut crashes) => return Err(error),
         };
-        let [_, p50, p99, p999, max, late_p99, _] = numbers;
-        let figures = [
-            ("p50", p50),
-            ("p99", p99),
-            ("p999", p999),
-            ("max", max),
-            ("late_p99", late_p99),
-        ];
-        for (what, ns) in figures {
-            say(what, ns as f64 / 1e3, "us");
-        }
+        say_latencies(&format!("isolation_{name}"), numbers);
         if !crashing.is_empty() {
             say("crashes", f64::from(crashes), "actors");
         }

@@ -27,3 +27,19 @@ pub const ROUNDS: u32 = 3;
 fn say(name: &str, value: f64, unit: &str) {
     println!("{name} {value:.1} {unit}");
 }
+
+/// What the driver answers to `latency`, in microseconds: how long calls took, and how long after
+/// the timer's time they were begun.
+fn say_latencies(name: &str, [_, p50, p99, p999, max, late_p99, late_max]: [u64; 7]) {
+    let figures = [
+        ("p50", p50),
+        ("p99", p99),
+        ("p999", p999),
+        ("max", max),
+        ("late_p99", late_p99),
+        ("late_max", late_max),
+    ];
+    for (what, ns) in figures {
+        say(&format!("{name}_{what}"), ns as f64 / 1e3, "us");
+    }
+}

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::child::Program;
 use super::rig::{BenchError, Driver, Rig, load};
-use super::say;
+use super::{say, say_latencies};
 use crate::node::NodeConfig;
 
 /// How long pings are watched, in milliseconds.
@@ -124,21 +124,10 @@ async fn ping(rig: &mut Rig, name: &str, compile: Option<&Bytes>) -> Result<(), 
             error = compiling => return Err(error),
         }
     };
-    let [_, p50, p99, p999, max, late_p99, late_max] = numbers;
     if compile.is_some() {
         say("start_compiled_meanwhile", f64::from(compiled), "modules");
     }
-    let figures = [
-        ("p50", p50),
-        ("p99", p99),
-        ("p999", p999),
-        ("max", max),
-        ("late_p99", late_p99),
-        ("late_max", late_max),
-    ];
-    for (what, ns) in figures {
-        say(&format!("start_ping_{name}_{what}"), ns as f64 / 1e3, "us");
-    }
+    say_latencies(&format!("start_ping_{name}"), numbers);
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::global::Conflict;
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
@@ -14,7 +16,7 @@ use wasm_node_protocol::{
 use super::error::CliError;
 use super::options::{Trust, epmd_mode, host_port, node_name};
 use crate::control::{ControlReply, ControlRequest};
-use crate::dist::{Answer, Delivered, Dist, DistConfig, Host, Peer};
+use crate::dist::{Answer, Delivered, Dispute, Dist, DistConfig, Host, Peer};
 
 /// How long a node may take to answer what it knows by itself.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -261,5 +263,9 @@ impl Host for Guest {
 
     fn registered(&self, _: Ref, _: Pid, _: Result<(), RegisterError>) {}
 
-    fn name_conflict(&self, _: Pid, _: String, _: Pid) {}
+    fn name_conflict(&self, _: Conflict) {}
+
+    fn resolve(&self, _: Dispute) {}
+
+    fn group_told(&self, _: Pid, _: Ref, _: GroupEvent) {}
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use wasm_node_protocol::NodeName;
+use wasm_node_protocol::global::PartitionPolicy;
 
 use super::error::CliError;
 use crate::dist::{Cookie, CookieSource, EpmdMode, Security, epmd};
@@ -56,6 +57,36 @@ impl Trust {
             Security::Plaintext
         } else {
             Security::Noise
+        }
+    }
+}
+
+/// What the smaller part of a divided cluster may do.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Partition {
+    /// Whether global names and locks may be had in the smaller part of a divided cluster:
+    /// "available" (in both parts then, to be resolved when they meet) or "minority-refuses";
+    /// the same on all nodes
+    #[arg(long, value_name = "POLICY", default_value = "available",
+          value_parser = ["available", "minority-refuses"])]
+    pub(super) partition_policy: String,
+    /// How many visible nodes the cluster has, for minority-refuses [default: those that this
+    /// node has met since it started, less those that stopped in order]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) cluster_size: Option<u32>,
+}
+
+impl Partition {
+    pub(super) fn policy(&self) -> Result<PartitionPolicy, CliError> {
+        let cluster_size = self.cluster_size;
+        match (self.partition_policy.as_str(), cluster_size) {
+            ("minority-refuses", cluster_size) => {
+                Ok(PartitionPolicy::MinorityRefuses { cluster_size })
+            }
+            (_, None) => Ok(PartitionPolicy::Available),
+            (_, Some(_)) => Err(CliError::Usage(
+                "--cluster-size is for --partition-policy minority-refuses: give both".into(),
+            )),
         }
     }
 }

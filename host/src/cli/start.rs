@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wasm_node_protocol::{NodeKind, NodeName};
 
 use super::error::CliError;
-use super::options::{Trust, contact, epmd_mode};
+use super::options::{Partition, Trust, contact, epmd_mode};
 use super::{client, log, output};
 use crate::app::Manifest;
 use crate::dist::{DistConfig, Listen};
@@ -34,6 +34,8 @@ pub(super) struct Args {
     name: Option<String>,
     #[command(flatten)]
     trust: Trust,
+    #[command(flatten)]
+    partition: Partition,
     /// Leave it out of the other nodes' lists
     #[arg(long)]
     hidden: bool,
@@ -218,6 +220,7 @@ impl Args {
         });
         dist.tick_time = Duration::from_millis(self.tick_time.into());
         dist.epmd = epmd_mode(self.no_epmd)?;
+        dist.partition_policy = self.partition.policy()?;
         Ok(NodeConfig {
             dist,
             data_dir,

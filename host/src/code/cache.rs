@@ -16,6 +16,7 @@ use wasm_node_protocol::Digest;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use super::bulk::in_pieces;
 use super::store::{StoreError, create_private_folder, persist};
 
 /// The largest compiled component that is cached, in bytes; a larger one is compiled each time.
@@ -70,10 +71,11 @@ impl CompileCache {
                 tracing::warn!(path = %entry.code.display(), "compiled code not used: {why}");
             }
         }
-        let code = C::compile(engine, bytes).map_err(|error| CompileError::Invalid {
-            digest,
-            reason: format!("{error:#}"),
-        })?;
+        let code =
+            C::compile(engine, &in_pieces(bytes)).map_err(|error| CompileError::Invalid {
+                digest,
+                reason: format!("{error:#}"),
+            })?;
         if let Err(Unusable(why)) = entry.save(&code) {
             tracing::warn!(path = %entry.code.display(), "compiled code not kept: {why}");
         }
@@ -97,7 +99,8 @@ pub trait Code: Sized {
 }
 
 impl Code for Component {
-    const EXTENSION: &'static str = "cwasm";
+    // With a number that changes with what `bulk` makes of the same component.
+    const EXTENSION: &'static str = "2.cwasm";
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         Self::from_binary(engine, bytes)
     }
@@ -111,8 +114,8 @@ impl Code for Component {
 }
 
 impl Code for Module {
-    // With a number that changes with what `wasm::unbundle` makes of the same component.
-    const EXTENSION: &'static str = "core1.cwasm";
+    // As above, and with what `wasm::unbundle` makes of it.
+    const EXTENSION: &'static str = "core2.cwasm";
     fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
         Self::from_binary(engine, bytes)
     }

@@ -2,9 +2,10 @@
 //!
 //! Owns the bytes of components under their digests ([`store`]), which digest each module name
 //! stands for ([`versions`]), the folders that modules come from ([`watcher`]) and compiled
-//! code on disk ([`cache`]). Knows nothing of actors: what a new version means for those that
+//! code on disk ([`cache`]), made from bytes in which no instruction runs long (`bulk`). Knows nothing of actors: what a new version means for those that
 //! run, and how a node asks another for bytes, is decided above.
 
+mod bulk;
 pub mod cache;
 mod framing;
 pub mod store;

@@ -2,9 +2,10 @@
 //!
 //! One thread owns all state. It believes no single notice of the file system: a notice only
 //! says which name to look at, and a file is read once it has kept its size and time for
-//! [`SETTLE`] and is framed like a whole component. So partial writes, overwrites in place,
-//! atomic renames and a delete followed by a create all come out as one event. Lost notices
-//! lead to a scan of everything; a folder that cannot be watched is polled.
+//! [`SETTLE`], or was last written to so long ago, and is framed like a whole component. So
+//! partial writes, overwrites in place, atomic renames and a delete followed by a create all
+//! come out as one event. Lost notices lead to a scan of everything; a folder that cannot be
+//! watched is polled.
 //!
 //! Deliberately does not compile, and does not know what a version is used for.
 
@@ -295,7 +296,10 @@ impl Worker {
     fn check(&mut self, name: &str) -> Option<ModuleEvent> {
         let file = self.locate(name);
         let stamp = file.as_ref().map(|(_, stamp)| *stamp);
-        if self.names.observe(name, stamp, Instant::now()) == Step::Wait {
+        let step = self
+            .names
+            .observe(name, stamp, Instant::now(), SystemTime::now());
+        if step == Step::Wait {
             return None;
         }
         let Some((path, stamp)) = file else {
@@ -413,11 +417,24 @@ impl Names {
         due.map(|(name, _)| name.clone()).collect()
     }
 
-    /// What the file is now, or that there is none.
-    fn observe(&mut self, name: &str, stamp: Option<Stamp>, now: Instant) -> Step {
+    /// What the file is now, or that there is none; with the time by the clock of files, too.
+    fn observe(
+        &mut self,
+        name: &str,
+        stamp: Option<Stamp>,
+        now: Instant,
+        clock: SystemTime,
+    ) -> Step {
         let Some(pending) = self.pending.get_mut(name) else {
             return Step::Wait;
         };
+        // One that is there since long, or was moved here whole. A time in the future says nothing.
+        let written = stamp.and_then(|stamp| stamp.modified);
+        let unwritten_for = written.and_then(|written| clock.duration_since(written).ok());
+        if unwritten_for.is_some_and(|age| age >= SETTLE) {
+            pending.seen.get_or_insert((stamp, now));
+            return Step::Look;
+        }
         match pending.seen {
             Some((seen, since)) if seen == stamp => {
                 if now.saturating_duration_since(since) >= SETTLE {

@@ -162,13 +162,35 @@ fn steady_writes_do_not_settle_and_do_not_starve() {
             inode: (0, 0),
         })
     };
+    let clock = SystemTime::now();
     for step in 0..20 {
-        names.touch("a", at(step * 50));
-        assert_eq!(names.observe("a", stamp(step), at(step * 50)), Step::Wait);
+        let now = at(step * 50);
+        names.touch("a", now);
+        assert_eq!(names.observe("a", stamp(step), now, clock), Step::Wait);
     }
-    assert_eq!(names.next_deadline(), Some(at(19 * 50) + SETTLE));
-    assert_eq!(
-        names.observe("a", stamp(19), at(19 * 50) + SETTLE),
-        Step::Look
-    );
+    let settled = at(19 * 50) + SETTLE;
+    assert_eq!(names.next_deadline(), Some(settled));
+    assert_eq!(names.observe("a", stamp(19), settled, clock), Step::Look);
+}
+
+#[test]
+fn what_was_written_long_ago_needs_no_wait() {
+    let mut names = Names::default();
+    let (now, clock) = (Instant::now(), SystemTime::now());
+    let written = |modified| {
+        Some(Stamp {
+            bytes: 1,
+            modified: Some(modified),
+            inode: (0, 0),
+        })
+    };
+    for (modified, step) in [
+        (clock - SETTLE, Step::Look),
+        (clock - SETTLE / 2, Step::Wait),
+        (clock + SETTLE * 2, Step::Wait),
+    ] {
+        names.touch("a", now);
+        assert_eq!(names.observe("a", written(modified), now, clock), step);
+        names = Names::default();
+    }
 }

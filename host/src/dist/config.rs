@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use wasm_node_protocol::global::PartitionPolicy;
 use wasm_node_protocol::handshake::Security;
 use wasm_node_protocol::session::DEFAULT_TICK_TIME_MS;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName};
@@ -32,6 +33,8 @@ pub struct DistConfig {
     pub tick_time: Duration,
     /// How names become addresses.
     pub epmd: EpmdMode,
+    /// Whether names and locks may be had in the smaller part of a divided cluster.
+    pub partition_policy: PartitionPolicy,
 }
 
 impl DistConfig {
@@ -47,6 +50,7 @@ impl DistConfig {
             listen: Some(Listen::default()),
             tick_time: Duration::from_millis(DEFAULT_TICK_TIME_MS.into()),
             epmd: EpmdMode::Port(epmd::DEFAULT_PORT),
+            partition_policy: PartitionPolicy::Available,
         }
     }
 }

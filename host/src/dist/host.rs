@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest, WireMessage};
+use wasm_node_protocol::global::{Conflict, QuestionId};
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, Target};
 
@@ -30,10 +32,31 @@ pub trait Host: Send + Sync + 'static {
     /// A node is down, once for each `node_up`. Links and monitors across get `noconnection`.
     /// Record them before you send them: what is not recorded by now was never sent.
     fn node_down(&self, node: Incarnation, event: NodeEvent);
-    /// The answer to [`Dist::register`], exactly once.
+    /// The answer to [`Dist::claim`], exactly once.
     fn registered(&self, tag: Ref, owner: Pid, result: Result<(), RegisterError>);
-    /// An actor of this node lost a global name to another holder.
-    fn name_conflict(&self, loser: Pid, name: String, holder: Pid);
+    /// A group that an actor of this node monitors changed. In the order of the changes, after
+    /// the look-up tables have them.
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent);
+    /// An actor of this node lost a global name.
+    fn name_conflict(&self, conflict: Conflict);
+    /// Two parts of a cluster met, and an actor of this node says who keeps a global name: ask
+    /// it, and answer with [`Dist::verdict`].
+    fn resolve(&self, dispute: Dispute);
+}
+
+/// Two holders of a global name, and who decides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dispute {
+    /// For the answer.
+    pub question: QuestionId,
+    /// The name of the actor of this node to ask.
+    pub resolver: String,
+    /// The global name.
+    pub name: String,
+    /// The holder of this node.
+    pub own: Pid,
+    /// The other one.
+    pub other: Pid,
 }
 
 /// How a delivery went.

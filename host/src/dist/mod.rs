@@ -38,14 +38,15 @@ use wasm_node_protocol::codec::{
     Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
 };
 use wasm_node_protocol::frame::MAX_FRAME_BYTES;
-use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::global::{NoVerdict, QuestionId, Requester, Wish};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::membership::DialTarget;
 use wasm_node_protocol::{Incarnation, NodeKind, NodeName, Pid, Ref, Signal, Target};
 
 pub use config::{DistConfig, EpmdMode, Listen, StartError};
 pub use cookie::{Cookie, CookieError, CookieSource};
 pub use cookies::{MAX_PEER_COOKIES, TooManyCookies};
-pub use host::{Answer, Delivered, Host, RequestError};
+pub use host::{Answer, Delivered, Dispute, Host, RequestError};
 pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYTES};
 pub use wasm_node_protocol::handshake::{Peer, Security};
 
@@ -485,13 +486,24 @@ impl Dist {
         }
     }
 
-    /// Claims a global name for an actor of this node; [`Host::registered`] tells how it
-    /// went. If the actor ends at that very moment, call [`Dist::actor_gone`] after this.
-    pub fn register(&self, name: &str, actor: Pid, tag: Ref) {
-        self.kernel.register(name.into(), actor, tag);
+    /// Claims a global name or a lock for an actor of this node; [`Host::registered`] tells
+    /// how it went. If the actor ends at that very moment, call [`Dist::actor_gone`] after this.
+    pub fn claim(&self, actor: Pid, wish: Wish, tag: Ref) {
+        self.kernel.claim(actor, wish, tag);
     }
 
-    /// Gives up a global name that an actor of this node holds; whether one did.
+    /// Lets a lock of an actor of this node go, or gives up waiting for it; whether it held it.
+    pub fn unlock(&self, actor: Pid, resource: &str, requester: &Requester) -> bool {
+        self.kernel.unlock(actor, resource, requester)
+    }
+
+    /// The answer to [`Host::resolve`]: who keeps the name, if anybody, or that nobody said so.
+    pub fn verdict(&self, question: QuestionId, keep: Result<Option<Pid>, NoVerdict>) {
+        self.kernel.verdict(question, keep);
+    }
+
+    /// Gives up a global name, at once if an actor of this node holds it, soon otherwise;
+    /// whether any actor does.
     pub fn unregister(&self, name: &str) -> bool {
         self.kernel.unregister(name)
     }
@@ -501,36 +513,68 @@ impl Dist {
         self.kernel.tables.whereis(name)
     }
 
-    /// All global names, sorted.
-    pub fn registered(&self) -> Vec<String> {
+    /// All global names, sorted, with their holders.
+    pub fn registered(&self) -> Vec<(String, Pid)> {
         self.kernel.tables.names()
     }
 
-    /// Adds an actor of this node to a group: at once here, soon everywhere. As with
-    /// [`Dist::register`], tell [`Dist::actor_gone`] of an actor that has just ended.
-    pub fn join(&self, group: &str, actor: Pid) -> Result<(), GroupError> {
-        self.kernel.join(group, actor)
+    /// Adds actors of this node to a group: at once here, soon everywhere. As with
+    /// [`Dist::claim`], tell [`Dist::actor_gone`] of those that have just ended.
+    ///
+    /// # Errors
+    /// A bad name, an actor of another node, too many memberships; then none joined.
+    pub fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError> {
+        self.kernel.join(GroupId::new(scope, group)?, actors)
     }
 
-    /// Undoes one join; whether there was one.
-    pub fn leave(&self, group: &str, actor: Pid) -> bool {
-        self.kernel.leave(group, actor)
+    /// Undoes one join for each time an actor is named; whether there was any.
+    pub fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool {
+        GroupId::new(scope, group).is_ok_and(|group| self.kernel.leave(&group, actors))
     }
 
-    /// The members of a group, once for each join.
-    pub fn members(&self, group: &str) -> Vec<Pid> {
-        self.kernel.tables.members(group, |_| true)
+    /// The members of a group, once for each join. Never waits.
+    pub fn members(&self, scope: &str, group: &str) -> Vec<Pid> {
+        self.kernel.tables.members(scope, group, |_| true)
     }
 
     /// The members of a group on this node.
-    pub fn local_members(&self, group: &str) -> Vec<Pid> {
+    pub fn local_members(&self, scope: &str, group: &str) -> Vec<Pid> {
         let here = self.kernel.config.incarnation;
-        self.kernel.tables.members(group, |pid| pid.node == here)
+        let tables = &self.kernel.tables;
+        tables.members(scope, group, |pid| pid.node == here)
     }
 
-    /// The groups that have members, sorted.
-    pub fn groups(&self) -> Vec<String> {
-        self.kernel.tables.groups()
+    /// The groups of a scope that have members, sorted.
+    pub fn groups(&self, scope: &str) -> Vec<String> {
+        self.kernel.tables.groups(scope, |_| true)
+    }
+
+    /// The groups of a scope that have members on this node, sorted.
+    pub fn local_groups(&self, scope: &str) -> Vec<String> {
+        let here = self.kernel.config.incarnation;
+        self.kernel.tables.groups(scope, |pid| pid.node == here)
+    }
+
+    /// From this moment on an actor of this node hears of each change of a group, or of each
+    /// group of a scope, by [`Host::group_told`]; returns the members at this moment, by group.
+    /// As with [`Dist::join`], tell [`Dist::actor_gone`] if it has just ended.
+    ///
+    /// # Errors
+    /// A bad name, or too many monitors.
+    pub fn monitor_groups(
+        &self,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<ByGroup, GroupError> {
+        self.kernel.monitor_groups(monitor, watcher, scope, group)
+    }
+
+    /// Ends a monitor of that actor; whether there was one. What was told before may still
+    /// arrive.
+    pub fn demonitor_groups(&self, monitor: Ref, watcher: Pid) -> bool {
+        self.kernel.demonitor_groups(monitor, watcher)
     }
 
     /// An actor of this node ended: its global names and memberships go. Cheap for one that

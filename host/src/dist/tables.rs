@@ -4,10 +4,11 @@
 //! Contract: only the kernel writes, in the order of its machines' outputs. Locks are held
 //! for one look-up, never across another lock but that of an outbox.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use wasm_node_protocol::groups::{GroupChange, GroupId};
 use wasm_node_protocol::{Incarnation, NodeName, Pid};
 
 use super::link::Link;
@@ -16,8 +17,10 @@ use super::link::Link;
 pub(super) struct Tables {
     peers: RwLock<Peers>,
     names: RwLock<HashMap<String, Pid>>,
-    groups: RwLock<HashMap<String, Vec<Pid>>>,
-    /// Actors of this node that may hold names or be in groups: all others' ends are quick.
+    /// By scope, then by name; no scope without groups, no group without members.
+    groups: RwLock<HashMap<String, BTreeMap<String, Vec<Pid>>>>,
+    /// Actors of this node that may hold names or locks, be in groups or monitor them: all
+    /// others' ends are quick.
     engaged: RwLock<HashSet<Pid>>,
 }
 
@@ -71,8 +74,12 @@ impl Tables {
         self.names.read().get(name).copied()
     }
 
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.names.read().keys().cloned().collect();
+    pub fn names(&self) -> Vec<(String, Pid)> {
+        let names = self.names.read();
+        let mut names: Vec<_> = names
+            .iter()
+            .map(|(name, pid)| (name.clone(), *pid))
+            .collect();
         names.sort_unstable();
         names
     }
@@ -85,32 +92,51 @@ impl Tables {
         self.names.write().remove(name);
     }
 
-    pub fn members(&self, group: &str, of: impl Fn(&Pid) -> bool) -> Vec<Pid> {
+    pub fn members(&self, scope: &str, group: &str, of: impl Fn(&Pid) -> bool) -> Vec<Pid> {
         let groups = self.groups.read();
-        let members = groups.get(group).into_iter().flatten();
-        members.copied().filter(|pid| of(pid)).collect()
+        let members = groups.get(scope).and_then(|groups| groups.get(group));
+        let members = members.into_iter().flatten().copied();
+        members.filter(|pid| of(pid)).collect()
     }
 
-    pub fn groups(&self) -> Vec<String> {
-        let mut groups: Vec<_> = self.groups.read().keys().cloned().collect();
-        groups.sort_unstable();
+    /// The groups of a scope with members of that kind, sorted.
+    pub fn groups(&self, scope: &str, of: impl Fn(&Pid) -> bool) -> Vec<String> {
+        let groups = self.groups.read();
+        let groups = groups.get(scope).into_iter().flatten();
         groups
+            .filter(|(_, members)| members.iter().any(&of))
+            .map(|(group, _)| group.clone())
+            .collect()
     }
 
-    pub fn join_group(&self, group: String, pid: Pid) {
-        self.groups.write().entry(group).or_default().push(pid);
-    }
-
-    pub fn leave_group(&self, group: &str, pid: Pid) {
+    pub fn change_group(&self, group: &GroupId, change: GroupChange, pids: &[Pid]) {
         let mut groups = self.groups.write();
-        let Some(members) = groups.get_mut(group) else {
+        if change == GroupChange::Joined {
+            let scope = groups.entry(group.scope.clone()).or_default();
+            let members = scope.entry(group.name.clone()).or_default();
+            return members.extend(pids);
+        }
+        let Some(scope) = groups.get_mut(&group.scope) else {
             return;
         };
-        if let Some(place) = members.iter().position(|member| *member == pid) {
-            members.remove(place);
-        }
+        let Some(members) = scope.get_mut(&group.name) else {
+            return;
+        };
+        let mut gone: HashMap<Pid, usize> = HashMap::new();
+        pids.iter()
+            .for_each(|pid| *gone.entry(*pid).or_default() += 1);
+        members.retain(|pid| match gone.get_mut(pid) {
+            Some(times) if *times > 0 => {
+                *times -= 1;
+                false
+            }
+            _ => true,
+        });
         if members.is_empty() {
-            groups.remove(group);
+            scope.remove(&group.name);
+        }
+        if scope.is_empty() {
+            groups.remove(&group.scope);
         }
     }
 

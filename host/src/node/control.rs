@@ -10,8 +10,8 @@ use wasm_node_protocol::{
 
 use super::Inner;
 use crate::control::{
-    Address, ControlReply, ControlRequest, MAX_LISTED_PROCESSES, ModuleRow, NodeInfo, NodeRow,
-    PidRow, ProcessList, ProcessRow,
+    Address, ControlReply, ControlRequest, MAX_LISTED_NAMES, MAX_LISTED_PROCESSES, ModuleRow,
+    NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow,
 };
 use crate::dist::NodeSet;
 use crate::process::{Message, Native};
@@ -88,6 +88,7 @@ impl Inner {
             ControlRequest::Whereis(of) => {
                 ControlReply::Whereis(self.pid_at(&of).map(|pid| self.row(pid)))
             }
+            ControlRequest::GlobalNames => ControlReply::GlobalNames(self.name_list()),
             ControlRequest::Connect(node) => {
                 let connected = self.dist().keep_connected(&node).await;
                 ControlReply::Connected(connected.map(|_| ()).map_err(|error| error.to_string()))
@@ -161,6 +162,20 @@ impl Inner {
                 .take(MAX_LISTED_PROCESSES)
                 .map(row)
                 .collect(),
+            total,
+        }
+    }
+
+    fn name_list(&self) -> NameList {
+        let names = self.dist().registered();
+        let total = names.len() as u64;
+        let row = |(name, pid): (String, Pid)| NameRow {
+            name,
+            holder: self.row(pid),
+            node: self.dist().name_of(pid.node),
+        };
+        NameList {
+            rows: names.into_iter().take(MAX_LISTED_NAMES).map(row).collect(),
             total,
         }
     }

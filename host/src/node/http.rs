@@ -70,14 +70,7 @@ impl InstanceSource for Source {
             mailbox_limit: version.grants().mailbox_limit,
         });
         let process = spawned.map_err(|error| HandlerError::Unavailable(error.to_string()))?;
-        let store = http_store(
-            pre.engine(),
-            process.clone(),
-            inner.runtime.clone(),
-            inner.clone(),
-            inner.store.clone(),
-            &version,
-        );
+        let store = http_store(pre.engine(), &inner.home(process.clone()), &version);
         let program = FutureProgram::new(async move {
             match worker.run(store, pre).await {
                 Ok(()) => ExitReason::Normal,

@@ -25,11 +25,11 @@ use wasm_node_protocol::{Digest, NodeKind, NodeName, Pid, Ref};
 
 use crate::app::Manifest;
 use crate::code::{ModuleEvent, WatchError, Watcher};
-use crate::dist::{ConnectError, Dist, DistConfig, StartError};
+use crate::dist::{Answer, ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
 use crate::process::{Process, Program, Runtime};
 use crate::store::{Store, StoreError};
-use crate::wasm::Engine;
+use crate::wasm::{Engine, Home};
 use modules::{Loaded, ModuleError, Modules};
 use node_watch::NodeWatch;
 use output::Output;
@@ -105,10 +105,12 @@ pub struct Node {
     _watcher: Option<Watcher>,
 }
 
-/// Who waits for the answer to a claim of a global name, if not the claimed actor itself.
+/// Who waits for the answer to a claim, if not the claimed actor itself.
 enum Registering {
     /// Who asked on behalf of another.
     For(Pid),
+    /// A node that asked on behalf of one of its own.
+    ForNode(Answer),
     /// A new actor, which begins when the name is its own.
     ToBegin(Arc<Process>, Box<dyn Program>),
 }
@@ -232,6 +234,16 @@ impl Inner {
     fn this(&self) -> Arc<Self> {
         // `self` is reached through an `Arc` only, so it is alive.
         self.this.upgrade().expect("an Inner lives in its Arc")
+    }
+
+    /// What a component's instance finds around it.
+    fn home(&self, process: Arc<Process>) -> Home {
+        Home {
+            process,
+            runtime: self.runtime.clone(),
+            services: self.this(),
+            keyvalue: self.store.clone(),
+        }
     }
 
     fn dist(&self) -> &Dist {

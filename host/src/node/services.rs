@@ -5,20 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::global::{
+    Conflict, NoVerdict, REGISTER_TIMEOUT_MS, RESOLVE_TIMEOUT_MS, Requester, Resolver, Wish,
+};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
 use wasm_node_protocol::{
-    Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
-    Signal, SpawnError, SpawnOptions, Target,
+    Destination, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref,
+    RegisterError, Signal, SpawnError, SpawnOptions, Target,
 };
 
 use super::modules::ModuleError;
 use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering};
-use crate::dist::{self, Answer, Delivered, Host, Peer, SendOutcome};
-use crate::process::{Network, Process, Sent, SpawnRequest};
+use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, RequestError, SendOutcome};
+use crate::process::{Native, Network, Process, Sent, SpawnRequest};
 use crate::wasm::{Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
 
 /// The longest that a spawn on another node may take: shipping and compiling included.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The longest that another node may take to claim a name for an actor of its own: the claim,
+/// and the ways there and back.
+const REGISTER_THERE_TIMEOUT: Duration = Duration::from_millis(REGISTER_TIMEOUT_MS + 5_000);
 
 /// The longest that fetching code from another node may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -60,34 +68,106 @@ impl Inner {
         })?;
         before(process.pid);
         let pid = process.pid;
-        let program = WasmProgram::new(
-            process.clone(),
-            self.runtime.clone(),
-            self.this(),
-            self.store.clone(),
-            slot,
-            args,
-        );
+        let program = WasmProgram::new(self.home(process.clone()), slot, args);
         match global {
             None => self.runtime.begin(&process, Box::new(program)),
             Some(name) => {
                 let tag = self.runtime.make_ref();
                 let begin = Registering::ToBegin(process.clone(), Box::new(program));
                 self.registering.lock().insert(tag, begin);
-                self.claim(&process, &name, tag);
+                let wish = Wish::Name {
+                    name,
+                    replace: false,
+                    resolver: Resolver::default(),
+                };
+                self.claim_here(&process, wish, tag);
             }
         }
         Ok(pid)
     }
 
-    /// Claims a global name for an actor of this node; `Host::registered` hears how it went.
-    fn claim(&self, actor: &Process, name: &str, tag: Ref) {
+    /// Claims a global name or a lock for an actor of this node; `Host::registered` hears how
+    /// it went.
+    fn claim_here(&self, actor: &Process, wish: Wish, tag: Ref) {
         self.runtime.note_cluster_tables(actor);
-        self.dist().register(name, actor.pid, tag);
+        self.dist().claim(actor.pid, wish, tag);
         // If it ended just before it was noted, nobody else gives up the name.
         if self.runtime.get(actor.pid).is_none() {
             self.dist().actor_gone(actor.pid);
         }
+    }
+
+    /// Has the node of an actor claim a global name for it.
+    fn claim_there(&self, asker: Pid, actor: Pid, wish: Wish, tag: Ref) {
+        let Wish::Name {
+            name,
+            replace,
+            resolver,
+        } = wish
+        else {
+            return; // A lock is for the asker itself.
+        };
+        let request = NodeRequest::Register {
+            pid: actor,
+            name,
+            replace,
+            resolver,
+        };
+        let this = self.this();
+        let on_reply = move |reply| {
+            let result = match reply {
+                Ok(NodeReply::Registered(result)) => result,
+                Err(RequestError::Timeout) => Err(RegisterError::Timeout),
+                Ok(_) | Err(_) => Err(RegisterError::NoConnection),
+            };
+            this.runtime
+                .signal(asker, Signal::Registered { tag, result });
+        };
+        self.dist()
+            .request_then(actor.node, request, Some(REGISTER_THERE_TIMEOUT), on_reply);
+    }
+
+    /// Another node wants a global name for an actor of this one.
+    fn claim_for(&self, actor: Pid, wish: Wish, answer: Answer) {
+        match self.runtime.get(actor) {
+            Some(process) => {
+                let tag = self.runtime.make_ref();
+                let waiting = Registering::ForNode(answer);
+                self.registering.lock().insert(tag, waiting);
+                self.claim_here(&process, wish, tag);
+            }
+            None => answer.send(NodeReply::Registered(Err(RegisterError::NoProc))),
+        }
+    }
+
+    /// Asks an actor of this node who keeps a global name.
+    async fn ask_resolver(self: Arc<Self>, dispute: Dispute) {
+        let Dispute {
+            question,
+            resolver,
+            name,
+            own,
+            other,
+        } = dispute;
+        let answer = async {
+            let body = postcard::to_allocvec(&(&name, own, other)).ok()?;
+            let mut native = Native::spawn(&self.runtime, "resolver").ok()?;
+            let to = Destination::Name(resolver.clone());
+            let timeout = Duration::from_millis(RESOLVE_TIMEOUT_MS);
+            let answer = native.call(&to, body.into(), timeout).await;
+            let usable = answer
+                .map_err(|error| error.to_string())
+                .and_then(|body| postcard::from_bytes(&body).map_err(|error| error.to_string()));
+            match usable {
+                Ok(keep) => Some(keep),
+                Err(error) => {
+                    tracing::warn!(name, resolver, error, "nobody says who keeps a global name");
+                    None
+                }
+            }
+        };
+        let keep = answer.await.ok_or(NoVerdict);
+        self.dist().verdict(question, keep);
     }
 
     fn no_module(module: &str) -> SpawnError {
@@ -305,8 +385,12 @@ impl Services for Inner {
         tag
     }
 
-    fn global_register(&self, asker: &Arc<Process>, name: &str, actor: Pid) -> Ref {
+    fn claim(&self, asker: &Arc<Process>, actor: Pid, wish: Wish) -> Ref {
         let tag = self.runtime.make_ref();
+        if actor.node != self.runtime.node() {
+            self.claim_there(asker.pid, actor, wish, tag);
+            return tag;
+        }
         let Some(process) = self.runtime.get(actor) else {
             let result = Err(RegisterError::NoProc);
             self.runtime
@@ -317,8 +401,12 @@ impl Services for Inner {
             let asker = Registering::For(asker.pid);
             self.registering.lock().insert(tag, asker);
         }
-        self.claim(&process, name, tag);
+        self.claim_here(&process, wish, tag);
         tag
+    }
+
+    fn unlock(&self, actor: Pid, resource: &str, requester: &Requester) -> bool {
+        self.dist().unlock(actor, resource, requester)
     }
 
     fn global_unregister(&self, name: &str) -> bool {
@@ -330,28 +418,71 @@ impl Services for Inner {
     }
 
     fn global_registered(&self) -> Vec<String> {
-        self.dist().registered()
+        let names = self.dist().registered().into_iter();
+        names.map(|(name, _)| name).collect()
     }
 
-    fn join(&self, actor: &Process, group: &str) {
+    fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError> {
+        let processes = || {
+            actors
+                .iter()
+                .map(|actor| (*actor, self.runtime.get(*actor)))
+        };
+        for (_, process) in processes() {
+            if let Some(process) = process {
+                self.runtime.note_cluster_tables(&process);
+            }
+        }
+        self.dist().join(scope, group, actors)?;
+        // What ended just before it was noted, or long ago, is no member.
+        for (actor, _) in processes().filter(|(_, process)| process.is_none()) {
+            self.dist().actor_gone(actor);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool {
+        self.dist().leave(scope, group, actors)
+    }
+
+    fn members(&self, scope: &str, group: &str, local: bool) -> Vec<Pid> {
+        match local {
+            true => self.dist().local_members(scope, group),
+            false => self.dist().members(scope, group),
+        }
+    }
+
+    fn groups(&self, scope: &str, local: bool) -> Vec<String> {
+        match local {
+            true => self.dist().local_groups(scope),
+            false => self.dist().groups(scope),
+        }
+    }
+
+    fn monitor_groups(
+        &self,
+        actor: &Process,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<(Ref, ByGroup), GroupError> {
+        let tag = self.runtime.make_ref();
         self.runtime.note_cluster_tables(actor);
-        if let Err(error) = self.dist().join(group, actor.pid) {
-            tracing::warn!(group, actor = %actor.pid.display(0), %error, "cannot join the group");
+        // Before anybody can send it anything.
+        self.runtime.expect_groups(actor, tag);
+        let members = self.dist().monitor_groups(tag, actor.pid, scope, group);
+        if members.is_err() {
+            self.runtime.forget_groups(actor, tag);
         }
         if self.runtime.get(actor.pid).is_none() {
             self.dist().actor_gone(actor.pid);
         }
+        members.map(|members| (tag, members))
     }
 
-    fn leave(&self, actor: &Process, group: &str) -> bool {
-        self.dist().leave(group, actor.pid)
-    }
-
-    fn members(&self, group: &str, local: bool) -> Vec<Pid> {
-        match local {
-            true => self.dist().local_members(group),
-            false => self.dist().members(group),
-        }
+    fn demonitor_groups(&self, actor: &Process, monitor: Ref) -> bool {
+        self.dist().demonitor_groups(monitor, actor.pid);
+        // What is on its way finds nobody who waits for it.
+        self.runtime.forget_groups(actor, monitor)
     }
 
     fn nodes(&self, which: NodeSet) -> Vec<String> {
@@ -573,6 +704,19 @@ impl Host for Inner {
             NodeRequest::WhereisName(name) => {
                 answer.send(NodeReply::Whereis(self.dist().whereis(&name)));
             }
+            NodeRequest::Register {
+                pid,
+                name,
+                replace,
+                resolver,
+            } => {
+                let wish = Wish::Name {
+                    name,
+                    replace,
+                    resolver,
+                };
+                self.claim_for(pid, wish, answer);
+            }
             NodeRequest::Control(bytes) => {
                 self.runtime.io().spawn(async move {
                     let send = |reply| answer.send(NodeReply::Control(reply));
@@ -600,6 +744,9 @@ impl Host for Inner {
         let asker = match (waiting, &result) {
             (None, _) => owner,
             (Some(Registering::For(asker)), _) => asker,
+            (Some(Registering::ForNode(answer)), _) => {
+                return answer.send(NodeReply::Registered(result));
+            }
             (Some(Registering::ToBegin(process, program)), Ok(())) => {
                 return self.runtime.begin(&process, program);
             }
@@ -614,10 +761,40 @@ impl Host for Inner {
             .signal(asker, Signal::Registered { tag, result });
     }
 
-    fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
-        tracing::warn!(name, loser = %loser.display(0), "lost a global name to another holder");
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
+        let signal = Signal::Group {
+            tag: monitor,
+            event,
+        };
+        self.runtime.signal(watcher, signal);
+    }
+
+    fn name_conflict(&self, conflict: Conflict) {
+        let Conflict {
+            name,
+            loser,
+            holder,
+            exit,
+        } = conflict;
+        tracing::warn!(name, loser = %loser.display(0), exit, "lost a global name in a conflict");
+        let reason = ExitReason::Error(format!(
+            "name-conflict: another actor holds the global name {name:?}, as two parts of the cluster met"
+        ));
         self.runtime
             .signal(loser, Signal::NameConflict { name, holder });
+        if exit {
+            let from = Pid {
+                node: self.runtime.node(),
+                serial: 0,
+            };
+            let link = false;
+            self.runtime
+                .signal(loser, Signal::Exit { from, reason, link });
+        }
+    }
+
+    fn resolve(&self, dispute: Dispute) {
+        self.runtime.io().spawn(self.this().ask_resolver(dispute));
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A state machine: signals go in, messages for the guest come out, and what has to be told
 //! to others is returned. The worker that runs the process is the only one that changes it.
+//! It reads no clock and knows no threads: the simulator in `tests` compiles this very file.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
     CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
 };
@@ -61,6 +63,10 @@ pub enum Message {
     },
     NodeUp(NodeEvent),
     NodeDown(NodeEvent),
+    Group {
+        tag: Ref,
+        event: GroupEvent,
+    },
 }
 
 impl Message {
@@ -129,8 +135,8 @@ pub struct Actor {
     open: Vec<(Pid, Ref)>,
     /// Whom it sent to last: most actors send to the same one again and again.
     route: Option<Arc<Process>>,
-    /// Whether it ever took a global name or joined a group.
-    pub(super) in_cluster_tables: bool,
+    /// Its monitors of groups; most actors have none.
+    group_monitors: BTreeSet<Ref>,
     pub(super) starter: Option<Starter>,
     /// When a `wait-for` ends, and the earliest moment at which a wake-up is set.
     idle_deadline: Option<Instant>,
@@ -153,7 +159,7 @@ impl Actor {
             spawning: HashMap::new(),
             open: Vec::new(),
             route: None,
-            in_cluster_tables: false,
+            group_monitors: BTreeSet::new(),
             starter,
             idle_deadline: None,
             armed: None,
@@ -224,6 +230,11 @@ impl Actor {
             }
             Signal::NodeUp(event) => self.mailbox.push_back(Message::NodeUp(event)),
             Signal::NodeDown(event) => self.mailbox.push_back(Message::NodeDown(event)),
+            Signal::Group { tag, event } => {
+                if self.group_monitors.contains(&tag) {
+                    self.mailbox.push_back(Message::Group { tag, event });
+                }
+            }
         }
     }
 
@@ -411,8 +422,21 @@ impl Actor {
             .map(|watched| (watched.node, watched.pid))
     }
 
-    pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, timeout: Option<Duration>) {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    pub(super) fn add_group_monitor(&mut self, tag: Ref) {
+        self.group_monitors.insert(tag);
+    }
+
+    /// Ends a monitor of groups, and takes back its messages; whether there was one.
+    pub(super) fn remove_group_monitor(&mut self, tag: Ref) -> bool {
+        let was = self.group_monitors.remove(&tag);
+        if was {
+            self.mailbox
+                .retain(|m| !matches!(m, Message::Group { tag: of, .. } if *of == tag));
+        }
+        was
+    }
+
+    pub(super) fn add_pending(&mut self, tag: Ref, node: Incarnation, deadline: Option<Instant>) {
         self.pending.push(Pending {
             tag,
             node,
@@ -460,10 +484,10 @@ impl Actor {
             .retain(|m| !matches!(m, Message::Timer { tag: t } if *t == tag));
     }
 
-    /// Turns what is overdue into messages.
-    pub(super) fn expire(&mut self) {
+    /// Turns what is overdue into messages. Asks what time it is only if something may be.
+    pub(super) fn expire(&mut self, clock: impl FnOnce() -> Instant) {
         let Some(armed) = self.armed else { return };
-        let now = Instant::now();
+        let now = clock();
         if now < armed {
             return;
         }
@@ -490,9 +514,9 @@ impl Actor {
     }
 
     /// A turn has ended: what it waits for.
-    pub(super) fn settle(&mut self, step: &Step) {
+    pub(super) fn settle(&mut self, step: &Step, clock: impl FnOnce() -> Instant) {
         self.idle_deadline = match step {
-            Step::WaitFor(ms) => Some(Instant::now() + Duration::from_millis(u64::from(*ms))),
+            Step::WaitFor(ms) => Some(clock() + Duration::from_millis(u64::from(*ms))),
             _ => None,
         };
     }

@@ -91,6 +91,8 @@ pub struct Process {
     turns: AtomicU32,
     /// Whether it ever had anything to do with another node: those hear of nodes going down.
     pub(super) remote: AtomicBool,
+    /// Whether it ever took a global name, joined a group or monitored one: its end is told.
+    pub(super) in_cluster_tables: AtomicBool,
     inbox: SpinMutex<Inbox>,
     /// Whether something is in the inbox: a hint that costs no lock.
     waiting: AtomicBool,
@@ -131,6 +133,7 @@ impl Process {
             rest: AtomicBool::new(false),
             turns: AtomicU32::new(0),
             remote: AtomicBool::new(false),
+            in_cluster_tables: AtomicBool::new(false),
             inbox: SpinMutex::default(),
             waiting: AtomicBool::new(false),
             room: (Mutex::new(()), Condvar::new()),
@@ -185,11 +188,24 @@ impl Process {
         self.doomed.load(Ordering::Relaxed)
     }
 
+    /// Whether its turn may go on, asked by a guest that was interrupted: not if it has to end.
+    /// May take some milliseconds, on a thread that holds up nobody.
+    pub fn may_go_on(&self, runtime: &Runtime) -> bool {
+        if self.is_doomed() {
+            return false;
+        }
+        runtime.scheduler.may_go_on(self.pid.serial);
+        !self.is_doomed()
+    }
+
     /// Makes it end with this reason as soon as its code can be interrupted. The first
     /// reason stays.
     pub fn doom(self: &Arc<Self>, reason: ExitReason) {
         self.inbox.lock().doom.get_or_insert(reason);
         self.doomed.store(true, Ordering::Relaxed);
+        if let Some(runtime) = self.runtime() {
+            runtime.scheduler.doomed(self.pid.serial);
+        }
         self.notify();
     }
 

@@ -12,6 +12,7 @@ mod actor;
 mod future;
 mod handle;
 mod native;
+mod network;
 mod registry;
 mod runtime;
 mod scheduler;
@@ -20,12 +21,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 
 pub use actor::{Actor, Message};
 pub use future::FutureProgram;
 pub use handle::{Process, ProcessInfo};
 pub use native::Native;
-pub use runtime::{Network, NoNetwork, Runtime, Sent, SpawnRequest};
+pub use network::{Network, NoNetwork, Sent};
+pub use runtime::{Runtime, SpawnRequest};
 pub use scheduler::EPOCH_TICK;
 
 use std::sync::Arc;

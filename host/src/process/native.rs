@@ -32,7 +32,7 @@ impl Program for Forward {
         let Some(runtime) = self.process.runtime() else {
             return Poll::Ready(Step::Stop(ExitReason::Shutdown));
         };
-        while let Some(message) = runtime.next(&self.process) {
+        while let (Some(message), _) = runtime.next(&self.process) {
             if self.messages.send(message).is_err() {
                 return Poll::Ready(Step::Stop(ExitReason::Normal));
             }

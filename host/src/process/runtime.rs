@@ -1,8 +1,7 @@
-//! The processes of one node, and how signals find them.
+//! The processes of one node, and how signals find them. How they run is in [`super::turns`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,77 +12,12 @@ use wasm_node_protocol::{
 
 use super::actor::{Actor, Message, Starter};
 use super::handle::{Process, ProcessInfo, Pushed};
+use super::network::{Network, NoNetwork, Sent};
 use super::registry::Registry;
 use super::scheduler::Scheduler;
 use super::table::Table;
 use super::timers::{Action, Timers};
-use super::{
-    MAILBOX_HIGH_MESSAGES, MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX, Step,
-};
-
-/// How sending to another node went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// On its way.
-    Ok,
-    /// On its way, but the sender should pause.
-    Congested,
-    /// That node is not connected; the signal is gone.
-    NoConnection,
-}
-
-/// The other nodes, as the processes of this one see them. All calls come from any thread
-/// and none blocks, except `wait_for_room`.
-pub trait Network: Send + Sync {
-    /// Sends a signal. From whom is what the signal itself says; if it says nothing, it is
-    /// ordered with no other.
-    fn send(&self, node: Incarnation, to: Target, signal: Signal) -> Sent;
-    /// As `send`, in order with what the same process sent before.
-    fn send_from(&self, _sender: Pid, node: Incarnation, to: Target, signal: Signal) -> Sent {
-        self.send(node, to, signal)
-    }
-    /// Blocks the thread until there is room in the queue to that node, or the time is over.
-    fn wait_for_room(&self, node: Incarnation, timeout: Duration);
-    /// The run of that node that is connected.
-    fn incarnation_of(&self, node: &NodeName) -> Option<Incarnation>;
-    /// Who holds a global name, by what is known here.
-    fn whereis(&self, name: &str) -> Option<Pid>;
-    /// An actor that held global names or was in groups has ended.
-    fn actor_gone(&self, pid: Pid);
-    /// A turn is over on this thread. From the first call on, what this thread sends may wait
-    /// for the next, or for `flush`, to go out together.
-    fn turn_over(&self) {}
-    /// No turn follows on this thread for now: what it sent goes out.
-    fn flush(&self) {}
-    /// Called every [`super::EPOCH_TICK`] while anything runs; `long` if turns run long, so
-    /// that what waits for the end of one must go out.
-    fn look_after(&self, _long: bool) {}
-    /// Waits, on a thread with nothing to run, for what other nodes send, or for `ring`; calls
-    /// `risen` when the wait is over, then delivers what came. False at once if there is
-    /// nothing to wait for, or another thread does.
-    fn look_out(&self, _risen: &mut dyn FnMut()) -> bool {
-        false
-    }
-    /// Ends the `look_out` of whoever waits there, or will next.
-    fn ring(&self) {}
-}
-
-/// A node alone.
-pub struct NoNetwork;
-
-impl Network for NoNetwork {
-    fn send(&self, _: Incarnation, _: Target, _: Signal) -> Sent {
-        Sent::NoConnection
-    }
-    fn wait_for_room(&self, _: Incarnation, _: Duration) {}
-    fn incarnation_of(&self, _: &NodeName) -> Option<Incarnation> {
-        None
-    }
-    fn whereis(&self, _: &str) -> Option<Pid> {
-        None
-    }
-    fn actor_gone(&self, _: Pid) {}
-}
+use super::{MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX};
 
 /// What a new process is.
 pub struct SpawnRequest {
@@ -102,9 +36,9 @@ pub struct Runtime {
     node: Incarnation,
     name: NodeName,
     pub(super) scheduler: Scheduler,
-    table: Table,
-    registry: Registry,
-    timers: Arc<Timers>,
+    pub(super) table: Table,
+    pub(super) registry: Registry,
+    pub(super) timers: Arc<Timers>,
     refs: AtomicU64,
     network: Arc<OnceLock<Arc<dyn Network>>>,
     io: tokio::runtime::Handle,
@@ -326,7 +260,7 @@ impl Runtime {
     }
 
     /// As [`Self::signal`], in order with what `sender` sent before.
-    fn signal_of(self: &Arc<Self>, sender: Pid, to: Pid, signal: Signal) -> Sent {
+    pub(super) fn signal_of(self: &Arc<Self>, sender: Pid, to: Pid, signal: Signal) -> Sent {
         match to.node == self.node {
             true => self.signal(to, signal),
             false => {
@@ -532,7 +466,8 @@ impl Runtime {
             self.resolve(to)
         };
         let node = resolved.as_ref().map_or(self.node, |(node, _)| *node);
-        asker.with_actor(|actor| actor.add_pending(tag, node, timeout));
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        asker.with_actor(|actor| actor.add_pending(tag, node, deadline));
         // Here and not only after a turn: the asker may be the host's own, or wait in one.
         self.arm(asker);
         let refuse = |error| {
@@ -694,7 +629,11 @@ impl Runtime {
 
     /// Tells whoever has these names now. As in Erlang, a holder that has lost its name since
     /// keeps the monitor, and its `Down` finds nobody who waits for it.
-    fn demonitor_by_name(&self, watcher: Pid, monitors: Vec<(Incarnation, String, Ref)>) {
+    pub(super) fn demonitor_by_name(
+        &self,
+        watcher: Pid,
+        monitors: Vec<(Incarnation, String, Ref)>,
+    ) {
         for (node, name, tag) in monitors {
             let signal = Signal::Demonitor { tag };
             self.network()
@@ -743,9 +682,20 @@ impl Runtime {
         });
     }
 
-    /// Notes that a process holds global names or is in groups.
+    /// Notes that a process, whosoever, may hold global names or be in groups. Before it does;
+    /// and afterwards look whether it still lives.
     pub fn note_cluster_tables(&self, process: &Process) {
-        process.with_actor(|actor| actor.in_cluster_tables = true);
+        process.in_cluster_tables.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes a monitor of groups: its messages are taken from now on.
+    pub fn expect_groups(&self, process: &Process, tag: Ref) {
+        process.with_actor(|actor| actor.add_group_monitor(tag));
+    }
+
+    /// Forgets it, and its messages; whether there was one.
+    pub fn forget_groups(&self, process: &Process, tag: Ref) -> bool {
+        process.with_actor(|actor| actor.remove_group_monitor(tag))
     }
 
     /// Starts a timer whose message goes to the process itself, or, with a body, an `info`
@@ -786,17 +736,16 @@ impl Runtime {
         cancelled
     }
 
-    /// The next message of the process that runs on this thread.
-    pub fn next(&self, process: &Process) -> Option<Message> {
+    /// The next message of the process that runs on this thread, and whether more wait.
+    pub fn next(&self, process: &Process) -> (Option<Message>, bool) {
         process.with_actor(|actor| {
-            if let Some(message) = actor.next() {
-                return Some(message);
+            let mut message = actor.next();
+            if message.is_none() && process.has_incoming() {
+                actor.accept(|queue| process.drain(queue));
+                message = actor.next();
             }
-            if !process.has_incoming() {
-                return None;
-            }
-            actor.accept(|queue| process.drain(queue));
-            actor.next()
+            let more = actor.mailbox_len() > 0 || process.has_incoming();
+            (message, more)
         })
     }
 
@@ -812,148 +761,6 @@ impl Runtime {
     pub fn wake_at(&self, process: &Arc<Process>, at: Instant) {
         if process.with_actor(|actor| actor.arm_for(at)) {
             self.wake_process_at(process, at);
-        }
-    }
-
-    // ---- Running ----
-
-    /// Runs a process until its turn is over; whether it wants another at once.
-    pub(super) fn run(self: &Arc<Self>, process: &Arc<Process>) -> bool {
-        process.begin();
-        let state = process.state.lock();
-        let mut program = state.program.borrow_mut();
-        if let Some(reason) = self.take_in(process) {
-            *program = None;
-            drop(program);
-            self.finish(process, &reason);
-            return false;
-        }
-        // Woken for nothing that concerns its code, or the code is not there yet.
-        let nothing_to_do = match &*program {
-            Some(program) => !program.wants_turn() && state.actor.borrow().mailbox_len() == 0,
-            None => true,
-        };
-        if nothing_to_do {
-            self.arm(process);
-            return process.end(false);
-        }
-        let polled = program.as_mut().map(|program| program.run(process));
-        match polled {
-            Some(Poll::Ready(Step::Stop(reason))) => {
-                let program = program.take();
-                self.finish(process, &process.take_doom().unwrap_or(reason));
-                drop(program);
-                false
-            }
-            Some(Poll::Ready(step)) => {
-                let wants = program.as_ref().is_some_and(|program| program.wants_turn());
-                drop(program);
-                self.after(process, &step, wants)
-            }
-            Some(Poll::Pending) | None => {
-                drop(program);
-                self.arm(process);
-                process.end(false)
-            }
-        }
-    }
-
-    /// Accepts signals; the reason if the process has to end.
-    fn take_in(self: &Arc<Self>, process: &Process) -> Option<ExitReason> {
-        if let Some(reason) = process.take_doom() {
-            return Some(reason);
-        }
-        process.with_actor(|actor| {
-            // What an actor with much to do did not take in yet stays in the inbox, where it
-            // counts for those who send.
-            if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
-                actor.accept(|queue| process.drain(queue));
-            }
-            actor.expire();
-            actor.ending()
-        })
-    }
-
-    /// A turn is over; whether the process wants another at once.
-    fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
-        let (started, waiting, wake) = process.with_actor(|actor| {
-            let started = if *step == Step::Starting {
-                None
-            } else {
-                actor.starter.take()
-            };
-            actor.settle(step);
-            (started, actor.mailbox_len(), actor.arm())
-        });
-        if let Some(Starter { parent, tag }) = started {
-            self.signal(
-                parent,
-                Signal::Spawned {
-                    tag,
-                    result: Ok(process.pid),
-                },
-            );
-        }
-        if let Some(at) = wake {
-            self.wake_process_at(process, at);
-        }
-        process.end(wants || waiting > 0)
-    }
-
-    fn arm(&self, process: &Arc<Process>) {
-        if let Some(at) = process.with_actor(Actor::arm) {
-            self.wake_process_at(process, at);
-        }
-    }
-
-    fn wake_process_at(&self, process: &Arc<Process>, at: Instant) {
-        self.timers
-            .set(at, None, Action::Wake(Arc::downgrade(process)));
-    }
-
-    /// A process has ended: answers everybody who waits for it. Once.
-    pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
-        self.table.remove(process.pid.serial);
-        let left = process.close();
-        let (signals, by_name, starter, in_cluster_tables) = process.with_actor(|actor| {
-            // What came too late to be taken in is answered in order: links and monitors
-            // among it get the true reason.
-            let mut left = Some(left);
-            actor.accept(|queue| *queue = left.take().unwrap_or_default());
-            let by_name = actor.monitored_by_name(None);
-            (
-                actor.farewell(reason),
-                by_name,
-                actor.starter.take(),
-                actor.in_cluster_tables,
-            )
-        });
-        let names = std::mem::take(&mut *process.names());
-        for name in names {
-            self.registry.release(&name, process.pid);
-        }
-        if in_cluster_tables {
-            self.network().actor_gone(process.pid);
-        }
-        if let Some(Starter { parent, tag }) = starter {
-            let result = Err(SpawnError::InitFailed(reason.clone()));
-            self.signal(parent, Signal::Spawned { tag, result });
-        }
-        for (to, signal) in signals {
-            self.signal_of(process.pid, to, signal);
-        }
-        self.demonitor_by_name(process.pid, by_name);
-        // Ends that somebody asked for are no news; the others are what a crash report is.
-        let (actor, module) = (process.pid.display(0), process.label());
-        match reason {
-            ExitReason::Normal
-            | ExitReason::Shutdown
-            | ExitReason::Killed
-            | ExitReason::Kill
-            | ExitReason::AlreadyStarted(_) => {
-                tracing::debug!(%actor, module, %reason, "actor ended");
-            }
-            reason => tracing::warn!(%actor, module, %reason, "actor ended"),
         }
     }
 }

@@ -7,7 +7,11 @@
 //! that waited in the lane notices. A turn that has to wait (a sender to an overfull
 //! mailbox) detaches itself. Design after Go's scheduler (G, M, P and sysmon).
 //!
-//! Does not know what a process does.
+//! Does not know what a process does. The watchdog is in [`watchdog`], the turns that compute
+//! without a lane in [`detached`].
+
+mod detached;
+mod watchdog;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,40 +20,23 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use wasm_node_protocol::ExitReason;
 
 use super::handle::Process;
-use super::runtime::{Network, Runtime};
+use super::network::Network;
+use super::runtime::Runtime;
+use detached::Detached;
 
 /// How often the watchdog looks, and how long one engine epoch is.
 pub const EPOCH_TICK: Duration = Duration::from_millis(1);
 
-/// Looks of the watchdog that find the same turn still running, and computing for at least
-/// [`CPU_BEFORE_DETACH`], before its lane is given to another thread.
-const TICKS_BEFORE_DETACH: u32 = 2;
-
-/// What a turn has to have computed to count as long: one that the operating system has merely
-/// taken off its processor is not.
-const CPU_BEFORE_DETACH: Duration = Duration::from_millis(1);
-
-/// What a turn may compute while there are as many detached threads as there may be.
-const CPU_BEFORE_END: Duration = Duration::from_millis(200);
-
-/// Looks after which a lane is given to another thread although its turn has not computed: it
-/// waits for something, or the machine is overloaded.
-const TICKS_BEFORE_GIVING_UP: u32 = 20;
-
 /// Threads that may be detached at once, waiting or computing. When half as many are, senders to
 /// overfull mailboxes are suspended no more; when all are, a lane stays with its thread, and a
-/// turn that has computed for [`CPU_BEFORE_END`] ends with a `limit` reason.
+/// turn that has computed for [`watchdog::CPU_BEFORE_END`] ends with a `limit` reason.
 const MAX_DETACHED_THREADS: usize = 256;
 
 /// Processes from its own lane that a thread runs before it looks whether another lane
 /// needs help.
 const FAIRNESS_INTERVAL: u32 = 61;
-
-/// The niceness of a detached thread: it must not compete with the lanes.
-const DETACHED_NICENESS: i32 = 19;
 
 /// In place of a driver's number: the lane has none.
 const NO_DRIVER: u64 = 0;
@@ -94,7 +81,10 @@ pub(super) struct Scheduler {
     /// Where a push from outside goes next.
     round: AtomicUsize,
     threads: AtomicU64,
-    detached: AtomicUsize,
+    /// Threads that are detached.
+    detached_threads: AtomicUsize,
+    /// The turns that compute on such threads.
+    detached: Detached,
     stopping: AtomicBool,
     watchdog_sleep: Mutex<bool>,
     watchdog_wake: Condvar,
@@ -131,7 +121,8 @@ impl Scheduler {
             idle: AtomicUsize::new(0),
             round: AtomicUsize::new(0),
             threads: AtomicU64::new(0),
-            detached: AtomicUsize::new(0),
+            detached_threads: AtomicUsize::new(0),
+            detached: Detached::default(),
             stopping: AtomicBool::new(false),
             watchdog_sleep: Mutex::new(false),
             watchdog_wake: Condvar::new(),
@@ -148,7 +139,7 @@ impl Scheduler {
         let runtime = Arc::downgrade(runtime);
         std::thread::Builder::new()
             .name("watchdog".into())
-            .spawn(move || watch(&runtime, &tick))?;
+            .spawn(move || watchdog::watch(&runtime, &tick))?;
         Ok(())
     }
 
@@ -210,10 +201,20 @@ impl Scheduler {
         }
     }
 
+    /// A process has to end: if its turn has lost its lane, the others let it.
+    pub(super) fn doomed(&self, serial: u64) {
+        self.detached.doomed(serial);
+    }
+
+    /// A process that need not end, in its turn, may go on, perhaps a little later: others have to.
+    pub(super) fn may_go_on(&self, serial: u64) {
+        self.detached.pause_turn(serial);
+    }
+
     /// Runs `wait`, which blocks this thread, without holding up this thread's lane; not if so
     /// many threads do that already that others would have none left.
     pub(super) fn while_blocked(&self, runtime: &Arc<Runtime>, wait: impl FnOnce()) {
-        if self.detached.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS / 2 {
+        if self.detached_threads.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS / 2 {
             return;
         }
         runtime.network().flush();
@@ -335,7 +336,7 @@ impl Scheduler {
     fn detach(&self, runtime: &Arc<Runtime>, lane: usize, turn: u64) -> bool {
         let taken = self.lanes[lane].end_turn(turn);
         if taken {
-            self.detached.fetch_add(1, Ordering::Relaxed);
+            self.detached_threads.fetch_add(1, Ordering::Relaxed);
             start_driver(runtime, lane);
         }
         taken
@@ -398,11 +399,14 @@ fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
     lane.driver_tid
         .store(unsafe { libc::gettid() } as u32, Ordering::Relaxed);
     let mut round: u32 = 0;
+    let mut paused = None;
     while !scheduler.stopping.load(Ordering::Relaxed) {
         round = round.wrapping_add(1);
+        scheduler.detached.pause_lane(&mut paused);
         match scheduler.find(at, round) {
             Some(process) => {
-                lane.current.store(process.pid.serial, Ordering::Relaxed);
+                let serial = process.pid.serial;
+                lane.current.store(serial, Ordering::Relaxed);
                 // Nobody else moves an even count on.
                 let turn = lane.turn.load(Ordering::Relaxed) + 1;
                 lane.turn.store(turn, Ordering::Release);
@@ -417,7 +421,8 @@ fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
                     strong.network().flush();
                     // The lane has another driver; this thread's priority cannot be
                     // restored without privileges, so it ends.
-                    scheduler.detached.fetch_sub(1, Ordering::Relaxed);
+                    scheduler.detached.leave(serial);
+                    scheduler.detached_threads.fetch_sub(1, Ordering::Relaxed);
                     return;
                 }
             }
@@ -463,123 +468,5 @@ fn rise(scheduler: &Scheduler, lane: &Lane) {
     if *asleep {
         *asleep = false;
         scheduler.watchdog_wake.notify_one();
-    }
-}
-
-/// The watchdog's whole life: drives the engine's epochs, takes lanes from turns that run
-/// long, and fetches helpers for processes that wait behind one.
-fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
-    let mut seen: Vec<Seen> = Vec::new();
-    loop {
-        std::thread::sleep(EPOCH_TICK);
-        let Some(runtime) = runtime.upgrade() else {
-            return;
-        };
-        let scheduler = &runtime.scheduler;
-        if scheduler.stopping.load(Ordering::Relaxed) {
-            return;
-        }
-        tick();
-        seen.resize(scheduler.lanes.len(), Seen::default());
-        let mut long = scheduler.detached.load(Ordering::Relaxed) > 0;
-        for (at, lane) in scheduler.lanes.iter().enumerate() {
-            if lane.driver.load(Ordering::Acquire) == NO_DRIVER {
-                start_driver(&runtime, at);
-            }
-            let turn = lane.turn.load(Ordering::Acquire);
-            let seen = &mut seen[at];
-            if turn.is_multiple_of(2) || turn != seen.turn {
-                *seen = Seen {
-                    turn,
-                    ticks: 0,
-                    cpu: None,
-                };
-                continue;
-            }
-            seen.ticks += 1;
-            long = true;
-            release_next(scheduler, at);
-            let cpu = thread_cpu(lane.driver_tid.load(Ordering::Relaxed));
-            let computed = cpu.saturating_sub(*seen.cpu.get_or_insert(cpu));
-            if seen.ticks >= TICKS_BEFORE_DETACH && computed >= CPU_BEFORE_DETACH {
-                take_lane(&runtime, at, turn, Some(computed));
-            } else if seen.ticks >= TICKS_BEFORE_GIVING_UP {
-                take_lane(&runtime, at, turn, None);
-            }
-        }
-        runtime.network().look_after(long);
-        let all_idle = scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len();
-        if all_idle && scheduler.detached.load(Ordering::Relaxed) == 0 {
-            let mut asleep = scheduler.watchdog_sleep.lock();
-            if scheduler.idle.load(Ordering::SeqCst) == scheduler.lanes.len() {
-                *asleep = true;
-                while *asleep && !scheduler.stopping.load(Ordering::Relaxed) {
-                    scheduler.watchdog_wake.wait(&mut asleep);
-                }
-            }
-        }
-    }
-}
-
-/// What the watchdog knows of a lane.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    turn: u64,
-    ticks: u32,
-    /// What the lane's thread had computed when the turn was first found still running.
-    cpu: Option<Duration>,
-}
-
-/// What a thread of this process has computed since it began; zero if it is gone.
-fn thread_cpu(tid: u32) -> Duration {
-    // How Linux numbers the clocks of threads (`CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED`).
-    let clock = (!(tid as libc::clockid_t) << 3) | 6;
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: writes to `time` alone; of a thread that is gone it fails.
-    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
-        return Duration::ZERO;
-    }
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// What was to run next here may run elsewhere, as the turn before it takes its time.
-fn release_next(scheduler: &Scheduler, at: usize) {
-    let mut queue = scheduler.lanes[at].queue.lock();
-    if let Some(next) = queue.next.take() {
-        queue.rest.push_front(next);
-    }
-    let waiting = !queue.rest.is_empty();
-    drop(queue);
-    if waiting {
-        scheduler.wake_one(at);
-    }
-}
-
-/// Gives a lane to another thread; the turn that it ran goes on, at low priority if it has
-/// computed for so long.
-fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64, computed: Option<Duration>) {
-    let scheduler = &runtime.scheduler;
-    let lane = &scheduler.lanes[at];
-    let tid = lane.driver_tid.load(Ordering::Relaxed);
-    let current = lane.current.load(Ordering::Relaxed);
-    if lane.turn.load(Ordering::Acquire) != turn {
-        return;
-    }
-    if scheduler.detached.load(Ordering::Relaxed) >= MAX_DETACHED_THREADS {
-        let long = computed.is_some_and(|computed| computed >= CPU_BEFORE_END);
-        if let Some(process) = runtime.process(current).filter(|_| long) {
-            process.doom(ExitReason::Limit(format!(
-                "cpu: a turn ran long while {MAX_DETACHED_THREADS} others did"
-            )));
-        }
-        return;
-    }
-    if scheduler.detach(runtime, at, turn) && computed.is_some() {
-        // SAFETY: changes a scheduling attribute of a thread of this process, nothing else;
-        // if the thread is gone the call fails.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, DETACHED_NICENESS) };
     }
 }

@@ -60,7 +60,7 @@ where
 fn echo(runtime: &Arc<Runtime>) -> Arc<Process> {
     let strong = runtime.clone();
     spawn(runtime, None, move |_, me| {
-        while let Some(message) = strong.next(me) {
+        while let (Some(message), _) = strong.next(me) {
             match message {
                 Message::Request { from, tag, body } if body != "silence" => {
                     strong.reply(me, from, tag, body);
@@ -259,7 +259,7 @@ async fn a_fast_sender_is_suspended_until_there_is_room() {
     let mut taken = 0;
     let slow = spawn(&runtime, None, move |_, me| {
         seen.fetch_max(me.info().mailbox, std::sync::atomic::Ordering::Relaxed);
-        while strong.next(me).is_some() {
+        while strong.next(me).0.is_some() {
             taken += 1;
             if taken % 1000 == 0 {
                 break;

@@ -32,6 +32,8 @@ pub struct ActorData {
     pub(super) initialized_by_host: bool,
     /// Messages that this turn may still take.
     pub(super) budget: u32,
+    /// Whether messages were left when one was taken last.
+    pub(super) more_waits: bool,
     limits: Limits,
     wasi: Option<Box<Wasi>>,
     keyvalue_store: KeyvalueStore,
@@ -71,6 +73,7 @@ impl ActorData {
             space: None,
             initialized_by_host: false,
             budget: TURN_BUDGET_MESSAGES,
+            more_waits: true,
             limits: Limits {
                 memory_bytes,
                 refused: None,
@@ -92,7 +95,8 @@ impl ActorData {
         store.limiter(|data| &mut data.limits);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |context| {
-            if context.data().process.is_doomed() {
+            let data = context.data();
+            if !data.process.may_go_on(&data.runtime) {
                 return Err(wasmtime::Error::msg("ended from outside"));
             }
             Ok(match flavour {

@@ -38,7 +38,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes the engine. Fails only if the operating system refuses the address space.
+    /// Makes the engine. Fails only if wasmtime does not take its configuration on this machine.
     pub fn new() -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config

@@ -53,14 +53,14 @@ impl Memories {
     fn take(&self, bytes: usize) -> Result<Region, NoMemory> {
         let capacity = bytes.max(MIN_REGION_BYTES).next_power_of_two();
         if capacity > MAX_SHARED_REGION_BYTES {
-            let start = map(capacity)?;
+            let start = map_for_memories(capacity)?;
             return Ok(Region { start, capacity });
         }
         let mut free = self.free[class(capacity)].lock();
         if let Some(start) = free.pop() {
             return Ok(Region { start, capacity });
         }
-        let chunk = map(CHUNK_BYTES)?;
+        let chunk = map_for_memories(CHUNK_BYTES)?;
         // From the end, so that the regions are used from the chunk's beginning.
         free.extend((1..CHUNK_BYTES / capacity).rev().map(|index| {
             // SAFETY: within the chunk.
@@ -94,7 +94,13 @@ fn class(capacity: usize) -> usize {
     (capacity / MIN_REGION_BYTES).trailing_zeros() as usize
 }
 
-fn map(bytes: usize) -> Result<Address, NoMemory> {
+fn map_for_memories(bytes: usize) -> Result<Address, NoMemory> {
+    let mapped = map(bytes).map(Address);
+    mapped.map_err(|source| NoMemory { bytes, source })
+}
+
+/// New memory of the process: private, zero, not reserved in swap.
+pub(super) fn map(bytes: usize) -> std::io::Result<NonNull<u8>> {
     // SAFETY: a new private mapping, at an address that the kernel chooses.
     let address = unsafe {
         libc::mmap(
@@ -106,13 +112,8 @@ fn map(bytes: usize) -> Result<Address, NoMemory> {
             0,
         )
     };
-    match NonNull::new(address.cast::<u8>()) {
-        Some(start) if address != libc::MAP_FAILED => Ok(Address(start)),
-        _ => Err(NoMemory {
-            bytes,
-            source: std::io::Error::last_os_error(),
-        }),
-    }
+    let start = NonNull::new(address.cast()).filter(|_| address != libc::MAP_FAILED);
+    start.ok_or_else(std::io::Error::last_os_error)
 }
 
 /// A part of the address space.

@@ -23,6 +23,6 @@ mod version;
 pub use core::{CoreModule, MAX_AWAKE_ACTORS, unbundle};
 pub use data::ActorData;
 pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine};
-pub use program::{WasmProgram, http_store, trap_reason};
+pub use program::{Home, WasmProgram, http_store, trap_reason};
 pub use services::{Grants, ModuleInfo, NodeSet, Services};
 pub use version::{About, Compiled, Flavour, LinkError, ModuleSlot, UpgradeReport, Version};

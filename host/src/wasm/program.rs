@@ -38,11 +38,15 @@ pub struct WasmProgram {
 
 /// What every instance of an actor needs, whatever its version.
 #[derive(Clone)]
-struct Home {
-    process: Arc<Process>,
-    runtime: Arc<Runtime>,
-    services: Arc<dyn Services>,
-    keyvalue: KeyvalueStore,
+pub struct Home {
+    /// The actor, to the others.
+    pub process: Arc<Process>,
+    /// Where it lives.
+    pub runtime: Arc<Runtime>,
+    /// What it may ask of the node.
+    pub services: Arc<dyn Services>,
+    /// The node's store.
+    pub keyvalue: KeyvalueStore,
 }
 
 enum Phase {
@@ -71,6 +75,36 @@ enum Upgrade {
     Busy,
 }
 
+impl Done {
+    /// A turn, in the version that there was.
+    fn turn(instance: Instance, result: Result<Step, ExitReason>) -> Self {
+        let instance = Some(instance);
+        Self {
+            instance,
+            result,
+            upgraded: None,
+        }
+    }
+
+    /// A turn after a move was tried; in the old instance if that failed.
+    async fn turn_after(upgrade: Upgrade, mut instance: Instance) -> Self {
+        let result = instance.any_turn().await;
+        Self {
+            upgraded: Some(upgrade),
+            ..Self::turn(instance, result)
+        }
+    }
+
+    /// There is no instance any more.
+    fn over(reason: ExitReason) -> Self {
+        Self {
+            instance: None,
+            result: Err(reason),
+            upgraded: None,
+        }
+    }
+}
+
 /// An instance, and the version that it is of.
 struct Instance {
     version: Arc<Version>,
@@ -90,21 +124,8 @@ struct ComponentInstance {
 
 impl WasmProgram {
     /// The code of an actor that has not begun. It runs the slot's version at that moment.
-    pub fn new(
-        process: Arc<Process>,
-        runtime: Arc<Runtime>,
-        services: Arc<dyn Services>,
-        keyvalue: KeyvalueStore,
-        slot: Arc<ModuleSlot>,
-        args: Vec<u8>,
-    ) -> Self {
+    pub fn new(home: Home, slot: Arc<ModuleSlot>, args: Vec<u8>) -> Self {
         slot.actor_began();
-        let home = Home {
-            process,
-            runtime,
-            services,
-            keyvalue,
-        };
         Self {
             home,
             slot,
@@ -190,16 +211,8 @@ impl Program for WasmProgram {
                 let (home, version) = (self.home.clone(), self.slot.current());
                 let first = async move {
                     match Instance::start(&home, version, wit::Start::Fresh(args)).await {
-                        Ok((instance, step)) => Done {
-                            instance: Some(instance),
-                            result: Ok(step),
-                            upgraded: None,
-                        },
-                        Err(reason) => Done {
-                            instance: None,
-                            result: Err(reason),
-                            upgraded: None,
-                        },
+                        Ok((instance, step)) => Done::turn(instance, Ok(step)),
+                        Err(reason) => Done::over(reason),
                     }
                 };
                 self.wait(Box::pin(first))
@@ -223,11 +236,7 @@ impl Program for WasmProgram {
             Phase::Ready(mut instance) => {
                 let turn = async move {
                     let result = instance.any_turn().await;
-                    Done {
-                        instance: Some(instance),
-                        result,
-                        upgraded: None,
-                    }
+                    Done::turn(instance, result)
                 };
                 self.wait(Box::pin(turn))
             }
@@ -438,77 +447,34 @@ fn prepare(store: &mut Store<ActorData>) {
 async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>) -> Done {
     let (from, to) = (old.version.digest(), version.digest());
     if from == to {
-        let result = old.any_turn().await;
-        return Done {
-            instance: Some(old),
-            result,
-            upgraded: Some(Upgrade::Done),
-        };
+        return Done::turn_after(Upgrade::Done, old).await;
     }
     let saved = match old.save().await {
         Ok(Ok(saved)) => saved,
-        Ok(Err(wit::SaveError::Busy)) => {
-            let result = old.any_turn().await;
-            return Done {
-                instance: Some(old),
-                result,
-                upgraded: Some(Upgrade::Busy),
-            };
-        }
+        Ok(Err(wit::SaveError::Busy)) => return Done::turn_after(Upgrade::Busy, old).await,
         Ok(Err(wit::SaveError::Refused(why))) => {
-            report(
-                &home,
-                from,
-                to,
-                Err(format!("the running version cannot be saved: {why}")),
-            );
-            let result = old.any_turn().await;
-            return Done {
-                instance: Some(old),
-                result,
-                upgraded: Some(Upgrade::Done),
-            };
+            let why = format!("the running version cannot be saved: {why}");
+            report(&home, from, to, Err(why));
+            return Done::turn_after(Upgrade::Done, old).await;
         }
-        Err(reason) => {
-            return Done {
-                instance: None,
-                result: Err(reason),
-                upgraded: None,
-            };
-        }
+        Err(reason) => return Done::over(reason),
     };
     match Instance::start(&home, version, wit::Start::Restored(saved)).await {
-        Ok((mut new, Step::Wait | Step::Starting)) => {
-            report(&home, from, to, Ok(()));
-            drop(old);
-            let result = new.any_turn().await;
-            Done {
-                instance: Some(new),
-                result,
-                upgraded: Some(Upgrade::Done),
-            }
-        }
         Ok((new, step)) => {
             report(&home, from, to, Ok(()));
-            Done {
-                instance: Some(new),
-                result: Ok(step),
-                upgraded: Some(Upgrade::Done),
+            drop(old);
+            match step {
+                Step::Wait | Step::Starting => Done::turn_after(Upgrade::Done, new).await,
+                step => Done {
+                    upgraded: Some(Upgrade::Done),
+                    ..Done::turn(new, Ok(step))
+                },
             }
         }
         Err(reason) => {
-            report(
-                &home,
-                from,
-                to,
-                Err(format!("the new version refused the state: {reason}")),
-            );
-            let result = old.any_turn().await;
-            Done {
-                instance: Some(old),
-                result,
-                upgraded: Some(Upgrade::Done),
-            }
+            let why = format!("the new version refused the state: {reason}");
+            report(&home, from, to, Err(why));
+            Done::turn_after(Upgrade::Done, old).await
         }
     }
 }
@@ -565,21 +531,7 @@ pub fn trap_reason(error: &wasmtime::Error) -> ExitReason {
     ExitReason::Trap(text)
 }
 
-/// A store for one HTTP request's instance, run by `process`.
-pub fn http_store(
-    engine: &wasmtime::Engine,
-    process: Arc<Process>,
-    runtime: Arc<Runtime>,
-    services: Arc<dyn Services>,
-    keyvalue: KeyvalueStore,
-    version: &Version,
-) -> Store<ActorData> {
-    ActorData::new(
-        process,
-        runtime,
-        services,
-        version.about().clone(),
-        keyvalue,
-    )
-    .into_store(engine)
+/// A store for an instance that answers HTTP requests, at home in its process.
+pub fn http_store(engine: &wasmtime::Engine, home: &Home, version: &Version) -> Store<ActorData> {
+    home.data(version).into_store(engine)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use wasm_node_protocol::global::{Requester, Wish};
+use wasm_node_protocol::groups::{ByGroup, GroupError};
 use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
 use super::version::UpgradeReport;
@@ -59,20 +61,40 @@ pub trait Services: Send + Sync {
         args: Vec<u8>,
         options: SpawnOptions,
     ) -> Ref;
-    /// Claims a global name; answered by `Registered`.
-    fn global_register(&self, asker: &Arc<Process>, name: &str, actor: Pid) -> Ref;
+    /// Claims a global name or a lock for an actor; answered by `Registered`.
+    fn claim(&self, asker: &Arc<Process>, actor: Pid, wish: Wish) -> Ref;
+    /// Lets a lock go, or gives up waiting for it; whether the actor held it.
+    fn unlock(&self, actor: Pid, resource: &str, requester: &Requester) -> bool;
     /// Gives up a global name.
     fn global_unregister(&self, name: &str) -> bool;
     /// Who holds a global name.
     fn global_whereis(&self, name: &str) -> Option<Pid>;
     /// All global names known here.
     fn global_registered(&self) -> Vec<String>;
-    /// Adds the actor to a group.
-    fn join(&self, actor: &Process, group: &str);
-    /// Takes the actor out of a group; whether it was in.
-    fn leave(&self, actor: &Process, group: &str) -> bool;
+    /// Adds actors of this node to a group.
+    ///
+    /// # Errors
+    /// A bad name, an actor of another node, too many memberships.
+    fn join(&self, scope: &str, group: &str, actors: &[Pid]) -> Result<(), GroupError>;
+    /// Takes each out of a group once; whether any was in.
+    fn leave(&self, scope: &str, group: &str, actors: &[Pid]) -> bool;
     /// The members of a group on all nodes, or on this one.
-    fn members(&self, group: &str, local: bool) -> Vec<Pid>;
+    fn members(&self, scope: &str, group: &str, local: bool) -> Vec<Pid>;
+    /// The groups of a scope with members on any node, or on this one.
+    fn groups(&self, scope: &str, local: bool) -> Vec<String>;
+    /// Tells the actor of each change of a group, or of all of a scope, from now on; their
+    /// members now.
+    ///
+    /// # Errors
+    /// A bad name, or too many monitors.
+    fn monitor_groups(
+        &self,
+        actor: &Process,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<(Ref, ByGroup), GroupError>;
+    /// Ends such a monitor, and takes its messages back; whether there was one.
+    fn demonitor_groups(&self, actor: &Process, monitor: Ref) -> bool;
     /// The nodes connected to this one, sorted.
     fn nodes(&self, which: NodeSet) -> Vec<String>;
     /// The name of a pid's node.

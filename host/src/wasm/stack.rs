@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use wasmtime::{StackCreator, StackMemory};
 
+use super::memory;
+
 /// Fibers that can exist at once: actors that may wait in the middle of a turn, and instances
 /// that answer HTTP requests. Each costs two kernel mappings, of 65,530 by default. An actor
 /// beyond that ends with a `limit` reason.
@@ -81,24 +83,12 @@ unsafe impl StackCreator for Creator {
 
 impl Mapping {
     fn new(bytes: usize) -> std::io::Result<Self> {
-        // SAFETY: a new private mapping, at an address that the kernel chooses.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        let Some(start) = NonNull::new(address.cast()).filter(|_| address != libc::MAP_FAILED)
-        else {
-            return Err(std::io::Error::last_os_error());
-        };
+        let start = memory::map(bytes)?;
         let mapping = Self { start, bytes };
         // SAFETY: the lowest pages of this mapping, which nobody has used.
-        if unsafe { libc::mprotect(address, GUARD_BYTES, libc::PROT_NONE) } != 0 {
+        let protected =
+            unsafe { libc::mprotect(start.as_ptr().cast(), GUARD_BYTES, libc::PROT_NONE) };
+        if protected != 0 {
             return Err(std::io::Error::last_os_error());
         }
         Ok(mapping)

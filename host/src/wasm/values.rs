@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use wasm_node_protocol as protocol;
+use wasm_node_protocol::groups::GroupChange;
 use wasm_node_protocol::{Incarnation, NodeKind};
 
+use super::bindings::wasm_node::actor::global::Resolver;
+use super::bindings::wasm_node::actor::groups::GroupError;
 use super::bindings::wasm_node::actor::types as wit;
 use crate::process::{Message, Step};
 
@@ -116,6 +119,30 @@ impl From<protocol::RegisterError> for wit::RegisterError {
             Error::BadName(text) => Self::BadName(text),
             Error::NoProc => Self::Noproc,
             Error::Timeout => Self::Timeout,
+            Error::NoConnection => Self::Noconnection,
+            Error::Minority { seen, known } => Self::Minority((seen, known)),
+        }
+    }
+}
+
+impl From<Resolver> for protocol::global::Resolver {
+    fn from(resolver: Resolver) -> Self {
+        match resolver {
+            Resolver::NotifyLoser => Self::NotifyLoser,
+            Resolver::ExitLoser => Self::ExitLoser,
+            Resolver::NotifyAll => Self::NotifyAll,
+            Resolver::Ask(name) => Self::Ask(name),
+        }
+    }
+}
+
+impl From<protocol::groups::GroupError> for GroupError {
+    fn from(error: protocol::groups::GroupError) -> Self {
+        use protocol::groups::GroupError as Error;
+        match error {
+            Error::BadName => Self::BadName(error.to_string()),
+            Error::NotLocal(pid) => Self::NotLocal(pid.into()),
+            Error::TooManyMemberships | Error::TooManyMonitors => Self::TooMany(error.to_string()),
         }
     }
 }
@@ -181,6 +208,14 @@ impl From<Message> for wit::Message {
             Message::NameConflict { name, holder } => Self::NameConflict((name, holder.into())),
             Message::NodeUp(event) => Self::NodeUp(event.into()),
             Message::NodeDown(event) => Self::NodeDown(event.into()),
+            Message::Group { tag, event } => {
+                let pids = event.pids.into_iter().map(Into::into).collect();
+                let told = (tag.into(), event.group, pids);
+                match event.change {
+                    GroupChange::Joined => Self::GroupJoined(told),
+                    GroupChange::Left => Self::GroupLeft(told),
+                }
+            }
         }
     }
 }

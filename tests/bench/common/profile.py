@@ -78,6 +78,9 @@ def part(chain):
             if any(re.search(pattern, symbol) for symbol in inside):
                 return name
         return "kernel: other"
+    if chain[0] == ("[unknown]", "[unknown]"):
+        # All else has symbols, so this was compiled here and its file is gone.
+        return "wasm: the actors' own code"
     for symbol, dso in chain:
         if WASM_OBJECT.search(dso):
             return "wasm: the actors' own code"

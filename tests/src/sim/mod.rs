@@ -5,20 +5,33 @@
 //! step and at the end; a failure carries the seed and a trace of the run's last events.
 //!
 //! - `rng`: where all chance comes from
+//! - `clock`: what a node takes for the time
 //! - `network`: bytes in flight between nodes, paths that fail
+//! - `process`: the actors of one node
 //! - `node`: the machines of one node, wired as the real shell wires them
 //! - `world`: the event loop, faults and workload
-//! - `checks`: what must hold
+//! - `invariants`: what must hold, one file each
+//! - `trace`: what happened, in words
 
-mod checks;
+mod clock;
+mod invariants;
 mod network;
 mod node;
+mod process;
 mod rng;
+mod trace;
 mod world;
 
 use std::fmt;
 
-use wasm_node_protocol::global::Mutations;
+use wasm_node_protocol::cluster::Cluster;
+use wasm_node_protocol::{global, groups, membership};
+
+/// The most actors that a node has for long; some more may begin at one moment.
+const MAX_ACTORS: usize = 12;
+
+/// The longest body of a message, in bytes: several fragments.
+const MAX_BODY_BYTES: usize = 150_000;
 
 /// What kind of run.
 #[derive(Clone, Debug)]
@@ -31,16 +44,72 @@ pub struct Scenario {
     pub active_ms: u64,
     /// Milliseconds between two faults, on average; 0 for none.
     pub fault_every_ms: u64,
+    /// Which faults there are, besides paths that fail.
+    pub faults: Faults,
     /// Milliseconds between two actions of actors, on average.
     pub action_every_ms: u64,
     /// Among how many global names claims choose.
     pub names: u64,
     /// Whether users disconnect and connect nodes.
     pub disconnects: bool,
-    /// Mistakes made on purpose in the registry of global names.
-    pub mutations: Mutations,
-    /// Send large signals past small ones, on purpose.
+    /// Mistakes made on purpose.
+    pub mistakes: Mistakes,
+    /// No actors, no checks: nodes start, and the run is over when all see each other, or
+    /// after `active_ms` and a rest.
+    pub only_mesh: bool,
+}
+
+/// Kinds of faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Faults {
+    /// Paths that fail in one direction.
+    pub one_way: bool,
+    /// Nodes that die, and start again.
+    pub crashes: bool,
+    /// Nodes that are stopped for a while.
+    pub stops: bool,
+    /// Clocks that drift and jump.
+    pub clocks: bool,
+    /// Nodes that read slowly.
+    pub slow_readers: bool,
+}
+
+impl Faults {
+    /// All there are.
+    pub const ALL: Self = Self {
+        one_way: true,
+        crashes: true,
+        stops: true,
+        clocks: true,
+        slow_readers: true,
+    };
+}
+
+/// Mistakes made on purpose, to prove that each invariant is able to break.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mistakes {
+    /// In the registry of global names.
+    pub global: global::Mutations,
+    /// In groups.
+    pub groups: groups::Mutations,
+    /// In membership.
+    pub membership: membership::Mutations,
+    /// Large messages go past small ones.
     pub reorder_signals: bool,
+    /// Actors that had to do with other nodes do not hear of nodes that are down.
+    pub forget_remote: bool,
+    /// Nobody is woken for a time-out.
+    pub no_timers: bool,
+    /// Senders to a slow peer do not pause.
+    pub never_suspend: bool,
+}
+
+impl Mistakes {
+    fn make_in(self, cluster: &mut Cluster) {
+        cluster.global_mut().mutate(self.global);
+        cluster.groups_mut().mutate(self.groups);
+        cluster.membership_mut().mutate(self.membership);
+    }
 }
 
 impl Default for Scenario {
@@ -50,11 +119,12 @@ impl Default for Scenario {
             hidden: false,
             active_ms: 20_000,
             fault_every_ms: 1_500,
+            faults: Faults::ALL,
             action_every_ms: 20,
             names: 3,
             disconnects: false,
-            mutations: Mutations::default(),
-            reorder_signals: false,
+            mistakes: Mistakes::default(),
+            only_mesh: false,
         }
     }
 }
@@ -64,6 +134,9 @@ impl Default for Scenario {
 pub struct Stats {
     /// Steps of the event loop.
     pub steps: u64,
+    /// When all visible nodes saw each other for the first time, in milliseconds of virtual
+    /// time.
+    pub meshed_after_ms: Option<u64>,
     /// Links that came up.
     pub node_ups: u64,
     /// Names granted.
@@ -74,8 +147,20 @@ pub struct Stats {
     pub timeouts: u64,
     /// Names lost when halves met.
     pub conflicts: u64,
-    /// Signals delivered.
-    pub signals: u64,
+    /// Messages that reached actors.
+    pub messages: u64,
+    /// Monitors that told of an end.
+    pub monitors_fired: u64,
+    /// Links that told of an end to an actor that lived on.
+    pub links_fired: u64,
+    /// Requests that were answered by the actor asked.
+    pub answered: u64,
+    /// Requests that ran out of time.
+    pub request_timeouts: u64,
+    /// Requests whose connection went down.
+    pub noconnections: u64,
+    /// The most bytes that waited for one peer.
+    pub most_queued_bytes: u64,
     /// Faults made.
     pub faults: u64,
 }
@@ -83,12 +168,19 @@ pub struct Stats {
 impl std::ops::AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.steps += other.steps;
+        self.meshed_after_ms = self.meshed_after_ms.max(other.meshed_after_ms);
         self.node_ups += other.node_ups;
         self.granted += other.granted;
         self.taken += other.taken;
         self.timeouts += other.timeouts;
         self.conflicts += other.conflicts;
-        self.signals += other.signals;
+        self.messages += other.messages;
+        self.monitors_fired += other.monitors_fired;
+        self.links_fired += other.links_fired;
+        self.answered += other.answered;
+        self.request_timeouts += other.request_timeouts;
+        self.noconnections += other.noconnections;
+        self.most_queued_bytes = self.most_queued_bytes.max(other.most_queued_bytes);
         self.faults += other.faults;
     }
 }
@@ -98,9 +190,11 @@ impl std::ops::AddAssign for Stats {
 pub struct Failure {
     /// Run it again with this.
     pub seed: u64,
-    /// What broke.
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// What broke it.
     pub what: String,
-    /// The last events before, oldest first.
+    /// The last events before that concern it, oldest first.
     pub trace: Vec<String>,
 }
 
@@ -109,7 +203,11 @@ impl fmt::Display for Failure {
         self.trace
             .iter()
             .try_for_each(|line| writeln!(f, "  {line}"))?;
-        writeln!(f, "seed {}: {}", self.seed, self.what)?;
+        writeln!(
+            f,
+            "seed {} broke \"{}\": {}",
+            self.seed, self.invariant, self.what
+        )?;
         write!(
             f,
             "(to run it alone: WASM_NODE_SIM_SEED={} cargo test -p wasm-node-tests --test simulation)",

@@ -1,6 +1,6 @@
 //! Connections between simulated nodes: ordered byte streams with random delays, whose paths
-//! can be cut silently (bytes wait, as TCP's do, until the path heals or an end closes) or
-//! with a reset.
+//! can be cut silently, both ways or one (bytes wait, as TCP's do, until the path heals or an end
+//! closes), or with a reset.
 //!
 //! Owns what is in flight. Does not know what the bytes mean, nor when it is: the world asks
 //! for what is due and schedules what it is told.
@@ -33,7 +33,7 @@ pub enum Arrival {
 pub enum Path {
     /// It works.
     Open,
-    /// Nothing arrives, nobody is told.
+    /// Nothing arrives, nobody is told. One direction may be so alone.
     Silent,
     /// Connections break at once.
     Reset,
@@ -46,7 +46,8 @@ pub struct End {
     pub node: NodeIndex,
     /// Its link there.
     pub link: LinkId,
-    open: bool,
+    /// Whether it is open.
+    pub open: bool,
 }
 
 #[derive(Debug)]
@@ -62,26 +63,54 @@ struct Conn {
 pub struct Network {
     conns: BTreeMap<ConnId, Conn>,
     next_conn: u64,
+    /// From, to.
     paths: BTreeMap<(NodeIndex, NodeIndex), Path>,
-}
-
-fn pair(a: NodeIndex, b: NodeIndex) -> (NodeIndex, NodeIndex) {
-    (a.min(b), a.max(b))
+    /// What these paths take longer than others, from and to.
+    slower: BTreeMap<(NodeIndex, NodeIndex), Micros>,
 }
 
 impl Network {
-    /// Where the path between two nodes stands.
-    pub fn path(&self, a: NodeIndex, b: NodeIndex) -> Path {
-        self.paths.get(&pair(a, b)).copied().unwrap_or(Path::Open)
+    /// Where the path from one node to another stands.
+    pub fn path(&self, from: NodeIndex, to: NodeIndex) -> Path {
+        self.paths.get(&(from, to)).copied().unwrap_or(Path::Open)
+    }
+
+    /// Where it stands for a dial, which needs both directions.
+    pub fn both_ways(&self, a: NodeIndex, b: NodeIndex) -> Path {
+        match (self.path(a, b), self.path(b, a)) {
+            (Path::Reset, _) | (_, Path::Reset) => Path::Reset,
+            (Path::Open, Path::Open) => Path::Open,
+            _ => Path::Silent,
+        }
+    }
+
+    /// What a path takes longer than others.
+    pub fn slower(&self, from: NodeIndex, to: NodeIndex) -> Micros {
+        self.slower.get(&(from, to)).copied().unwrap_or(0)
+    }
+
+    /// Makes a path slower by so much, or not.
+    pub fn set_slower(&mut self, from: NodeIndex, to: NodeIndex, by: Micros) {
+        self.slower.insert((from, to), by);
     }
 
     /// Changes a path. Returns the connections whose deliveries to look at again.
-    pub fn set_path(&mut self, a: NodeIndex, b: NodeIndex, path: Path, now: Micros) -> Vec<ConnId> {
-        self.paths.insert(pair(a, b), path);
+    pub fn set_path(
+        &mut self,
+        from: NodeIndex,
+        to: NodeIndex,
+        path: Path,
+        now: Micros,
+    ) -> Vec<ConnId> {
+        self.paths.insert((from, to), path);
+        let is_between = |conn: &Conn| {
+            let ends = (conn.ends[0].node, conn.ends[1].node);
+            ends == (from, to) || ends == (to, from)
+        };
         let between: Vec<_> = self
             .conns
             .iter()
-            .filter(|(_, conn)| pair(conn.ends[0].node, conn.ends[1].node) == pair(a, b))
+            .filter(|(_, conn)| is_between(conn))
             .map(|(id, _)| *id)
             .collect();
         if path == Path::Reset {
@@ -161,8 +190,8 @@ impl Network {
     /// What is due at one end by `now`, if its path is open.
     pub fn receive(&mut self, id: ConnId, side: usize, now: Micros) -> Option<(End, Arrival)> {
         let conn = self.conns.get(&id)?;
-        let (a, b) = (conn.ends[0].node, conn.ends[1].node);
-        if self.path(a, b) == Path::Silent {
+        let (from, to) = (conn.ends[1 - side].node, conn.ends[side].node);
+        if self.path(from, to) == Path::Silent {
             return None;
         }
         let conn = self.conns.get_mut(&id)?;

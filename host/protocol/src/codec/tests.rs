@@ -4,8 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::exit::{CallError, ExitReason, RegisterError};
+use crate::exit::{CallError, ExitReason};
 use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
+use crate::groups::{GroupChange, GroupEvent, Members};
 use crate::ids::NodeName;
 use crate::signal::{NodeEvent, NodeKind};
 
@@ -97,6 +98,15 @@ fn signal() -> impl Strategy<Value = Signal> {
                 reason,
             })
         }),
+        (reference(), text(), vec(pid(), 0..5)).prop_map(|(tag, group, pids)| {
+            let change = GroupChange::Left;
+            let event = GroupEvent {
+                group,
+                change,
+                pids,
+            };
+            Signal::Group { tag, event }
+        }),
     ]
 }
 
@@ -157,6 +167,10 @@ fn message() -> impl Strategy<Value = WireMessage> {
         prop::option::of(body()).prop_map(NodeReply::Code),
         body().prop_map(NodeReply::Control),
         prop::option::of(pid()).prop_map(NodeReply::Whereis),
+        Just(NodeReply::Registered(Err(RegisterError::Minority {
+            seen: 1,
+            known: 3
+        }))),
     ];
     prop_oneof![
         1 => Just(WireMessage::Tick),
@@ -165,9 +179,19 @@ fn message() -> impl Strategy<Value = WireMessage> {
         1 => vec((name(), prop::option::of(text())), 0..5)
             .prop_map(|nodes| WireMessage::Membership(MembershipMessage::Nodes(nodes))),
         1 => (text(), any::<u64>())
-            .prop_map(|(name, claim)| WireMessage::Global(GlobalMessage::Prepare { name, claim })),
-        1 => vec((text(), pid()), 0..5).prop_map(|names| WireMessage::Global(GlobalMessage::Publish(names))),
-        1 => vec((text(), pid()), 0..5).prop_map(|joins| WireMessage::Groups(GroupsMessage::Join(joins))),
+            .prop_map(|(name, claim)| {
+                let bid = crate::global::Bid::Register(name);
+                WireMessage::Global(GlobalMessage::Prepare { bid, claim })
+            }),
+        1 => vec((text(), pid()), 0..5).prop_map(|names| {
+            let facts = names.into_iter().map(|(name, pid)| crate::global::NameFact { name, pid, resolver: Resolver::ExitLoser });
+            WireMessage::Global(GlobalMessage::Publish { facts: facts.collect(), claim: Some(1) })
+        }),
+        1 => vec((text(), text(), vec(any::<u64>(), 0..5)), 0..5).prop_map(|all| {
+            let all = all.into_iter();
+            let all = all.map(|(scope, group, serials)| Members { scope, group, serials });
+            WireMessage::Groups(GroupsMessage::Joined(all.collect()))
+        }),
         2 => (any::<u64>(), request).prop_map(|(id, request)| WireMessage::Request { id, request }),
         2 => (any::<u64>(), reply).prop_map(|(id, reply)| WireMessage::Reply { id, reply }),
     ]

@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Global, GlobalMessage, GlobalOutput, MAX_NAME_BYTES, MAX_NAMES_PER_NODE, MAX_PENDING_CLAIMS,
-    REGISTER_TIMEOUT_MS, RequestId,
-};
+use super::api::{Bid, Key, NameFact, Resolver};
+use super::table::Holding;
+use super::{Global, GlobalMessage, GlobalOutput, LockFact, RequestId};
 use crate::exit::RegisterError;
 use crate::ids::{NodeName, Pid};
 use crate::time::{Millis, next_random};
@@ -17,12 +16,22 @@ const RETRY_MIN_MS: u64 = 10;
 /// The longest pause after any collision, in milliseconds.
 const RETRY_MAX_MS: u64 = 250;
 
+/// What a claim is to, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub bid: Bid,
+    /// Of a name.
+    pub resolver: Resolver,
+    /// Whether it waits for the end of what stands in its way.
+    pub waits: bool,
+    pub deadline: Option<Millis>,
+}
+
 #[derive(Debug)]
 pub(super) struct Claim {
     request: RequestId,
-    name: String,
     pid: Pid,
-    deadline: Millis,
+    terms: Terms,
     attempts: u32,
     stage: Stage,
 }
@@ -44,25 +53,40 @@ pub(super) struct Claims {
     by_number: BTreeMap<u64, Claim>,
     next_number: u64,
     by_actor: BTreeMap<Pid, Vec<u64>>,
-    by_name: BTreeMap<String, Vec<u64>>,
+    by_key: BTreeMap<Key, Vec<u64>>,
     /// When to look at which.
     timers: BTreeSet<(Millis, u64)>,
 }
 
 impl Claim {
-    fn wakes_at(&self) -> Millis {
+    /// One that has not been queued yet.
+    pub fn new(now: Millis, request: RequestId, pid: Pid, terms: Terms) -> Self {
+        Self {
+            request,
+            pid,
+            terms,
+            attempts: 0,
+            stage: Stage::Pausing { until: now },
+        }
+    }
+
+    fn wakes_at(&self) -> Option<Millis> {
         match self.stage {
-            Stage::Pausing { until } => until.min(self.deadline),
-            _ => self.deadline,
+            Stage::Pausing { until } => Some(
+                self.terms
+                    .deadline
+                    .map_or(until, |deadline| until.min(deadline)),
+            ),
+            _ => self.terms.deadline,
         }
     }
 }
 
 impl Claims {
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &str, Pid)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Bid, Pid)> {
         self.by_number
             .iter()
-            .map(|(number, claim)| (*number, claim.name.as_str(), claim.pid))
+            .map(|(number, claim)| (*number, &claim.terms.bid, claim.pid))
     }
 
     pub fn next_deadline(&self) -> Option<Millis> {
@@ -73,13 +97,27 @@ impl Claims {
         self.by_actor.get(&pid).cloned().unwrap_or_default()
     }
 
+    pub fn of_key(&self, key: &Key) -> Vec<u64> {
+        self.by_key.get(key).cloned().unwrap_or_default()
+    }
+
+    pub fn count(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Whose claim it is, and to what.
+    pub fn get(&self, number: u64) -> Option<(Pid, &Bid)> {
+        let claim = self.by_number.get(&number)?;
+        Some((claim.pid, &claim.terms.bid))
+    }
+
     fn insert(&mut self, claim: Claim) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.timers.insert((claim.wakes_at(), number));
+        self.timers.extend(claim.wakes_at().map(|at| (at, number)));
         self.by_actor.entry(claim.pid).or_default().push(number);
-        self.by_name
-            .entry(claim.name.clone())
+        self.by_key
+            .entry(claim.terms.bid.key())
             .or_default()
             .push(number);
         self.by_number.insert(number, claim);
@@ -88,17 +126,20 @@ impl Claims {
 
     fn remove(&mut self, number: u64) -> Option<Claim> {
         let claim = self.by_number.remove(&number)?;
-        self.timers.remove(&(claim.wakes_at(), number));
+        if let Some(at) = claim.wakes_at() {
+            self.timers.remove(&(at, number));
+        }
         if let Some(numbers) = self.by_actor.get_mut(&claim.pid) {
             numbers.retain(|other| *other != number);
             if numbers.is_empty() {
                 self.by_actor.remove(&claim.pid);
             }
         }
-        if let Some(numbers) = self.by_name.get_mut(&claim.name) {
+        let key = claim.terms.bid.key();
+        if let Some(numbers) = self.by_key.get_mut(&key) {
             numbers.retain(|other| *other != number);
             if numbers.is_empty() {
-                self.by_name.remove(&claim.name);
+                self.by_key.remove(&key);
             }
         }
         Some(claim)
@@ -106,75 +147,36 @@ impl Claims {
 
     fn set_stage(&mut self, number: u64, stage: Stage) {
         if let Some(claim) = self.by_number.get_mut(&number) {
-            self.timers.remove(&(claim.wakes_at(), number));
+            if let Some(at) = claim.wakes_at() {
+                self.timers.remove(&(at, number));
+            }
             claim.stage = stage;
-            self.timers.insert((claim.wakes_at(), number));
+            self.timers.extend(claim.wakes_at().map(|at| (at, number)));
         }
     }
 }
 
 impl Global {
-    pub(super) fn register(&mut self, now: Millis, request: RequestId, name: String, pid: Pid) {
-        let refused = if name.is_empty() || name.len() > MAX_NAME_BYTES {
-            Some(RegisterError::BadName(format!(
-                "a global name must have 1 to {MAX_NAME_BYTES} bytes"
-            )))
-        } else if let Some(holder) = self.table.holder(&name) {
-            Some(RegisterError::Taken(holder))
-        } else if self.table.count(&self.own) >= MAX_NAMES_PER_NODE {
-            Some(RegisterError::BadName(format!(
-                "this node holds {MAX_NAMES_PER_NODE} global names already"
-            )))
-        } else if self.claims.by_number.len() >= MAX_PENDING_CLAIMS {
-            Some(RegisterError::BadName(format!(
-                "{MAX_PENDING_CLAIMS} registrations are under way already"
-            )))
-        } else {
-            None
-        };
-        if let Some(error) = refused {
-            return self.outputs.push_back(GlobalOutput::Registered {
-                request,
-                result: Err(error),
-            });
-        }
-        let deadline = now + REGISTER_TIMEOUT_MS;
-        self.queue_up(Claim {
-            request,
-            name,
-            pid,
-            deadline,
-            attempts: 0,
-            stage: Stage::Pausing { until: now },
-        });
-    }
-
     /// Begins an attempt, with a number of its own.
-    fn queue_up(&mut self, mut claim: Claim) {
-        let arbiter = self.arbiter_of(&claim.name);
-        let name = claim.name.clone();
+    pub(super) fn queue_up(&mut self, mut claim: Claim) {
+        let arbiter = self.arbiter_of(&claim.terms.bid);
         claim.stage = Stage::Queued {
             arbiter: arbiter.clone(),
         };
-        let number = self.claims.insert(claim);
-        self.send(
-            &arbiter,
-            GlobalMessage::Claim {
-                name,
-                claim: number,
-            },
-        );
+        let (bid, waits) = (claim.terms.bid.clone(), claim.terms.waits);
+        let claim = self.claims.insert(claim);
+        self.send(&arbiter, GlobalMessage::Claim { bid, claim, waits });
     }
 
-    /// The member with the highest hash for this name: each has its share of the names, and
-    /// few names change hands when a node joins or leaves.
-    fn arbiter_of(&self, name: &str) -> NodeName {
+    /// The member with the highest hash for this name or resource: each has its share of them,
+    /// and few change hands when a node joins or leaves.
+    fn arbiter_of(&self, bid: &Bid) -> NodeName {
         let score = |member: &NodeName| {
             let mut hasher = blake3::Hasher::new();
             hasher
                 .update(member.as_str().as_bytes())
                 .update(b"\0")
-                .update(name.as_bytes());
+                .update(bid.text().as_bytes());
             *hasher.finalize().as_bytes()
         };
         let members = self.members.keys().chain([&self.own]);
@@ -185,33 +187,36 @@ impl Global {
     }
 
     pub(super) fn on_turn(&mut self, now: Millis, from: &NodeName, number: u64) {
-        match self
-            .claims
-            .by_number
-            .get(&number)
-            .map(|claim| (&claim.stage, &claim.name))
-        {
-            Some((Stage::Queued { arbiter }, name)) if arbiter == from => {
-                let name = name.clone();
-                self.gather(now, number, name);
+        match self.claims.by_number.get(&number) {
+            Some(Claim {
+                stage: Stage::Queued { arbiter },
+                terms,
+                ..
+            }) if arbiter == from => {
+                let (bid, waits) = (terms.bid.clone(), terms.waits);
+                self.gather(now, number, bid, waits);
             }
             _ => {}
         }
     }
 
-    fn gather(&mut self, now: Millis, number: u64, name: String) {
+    fn gather(&mut self, now: Millis, number: u64, bid: Bid, waits: bool) {
+        match self.obstacle(&bid) {
+            Some(holder) if !waits => {
+                return self.finish(number, Err(RegisterError::Taken(holder)));
+            }
+            Some(_) => return self.collide(now, number),
+            None => {}
+        }
         // First itself, then the others: the proof of safety rests on this order.
-        if !self.promise(name.clone(), (self.own.clone(), number)) {
+        if !self.promise(&bid, (self.own.clone(), number)) {
             return self.collide(now, number);
         }
         let waits_for: BTreeSet<_> = self.members.keys().cloned().collect();
         let complete = waits_for.is_empty();
         self.claims
             .set_stage(number, Stage::Gathering { waits_for });
-        self.broadcast(&GlobalMessage::Prepare {
-            name,
-            claim: number,
-        });
+        self.broadcast(&GlobalMessage::Prepare { bid, claim: number });
         if complete {
             self.install(number);
         }
@@ -236,41 +241,104 @@ impl Global {
         number: u64,
         holder: Option<Pid>,
     ) {
-        match self.claims.by_number.get(&number).map(|claim| &claim.stage) {
-            Some(Stage::Queued { arbiter }) if arbiter == from => {}
-            Some(Stage::Gathering { waits_for }) if waits_for.contains(from) => {}
-            _ => return,
-        }
+        let Some(claim) = self.claims.by_number.get(&number) else {
+            return;
+        };
+        let asked = match &claim.stage {
+            Stage::Queued { arbiter } => arbiter == from,
+            Stage::Gathering { waits_for } => waits_for.contains(from),
+            Stage::Pausing { .. } => false,
+        };
         match holder {
-            Some(pid) => self.finish(number, Err(RegisterError::Taken(pid))),
-            None => self.collide(now, number),
+            _ if !asked => {}
+            Some(pid) if !claim.terms.waits => self.finish(number, Err(RegisterError::Taken(pid))),
+            _ => self.collide(now, number),
         }
     }
 
-    /// Every member of the view has promised: the name is ours.
+    /// Every member of the view has promised: it is ours.
     fn install(&mut self, number: u64) {
+        if let Some(refusal) = self.quorum.refusal(self.members.len() + 1) {
+            return self.finish(number, Err(refusal));
+        }
         let Some(claim) = self.claims.remove(number) else {
             return;
         };
+        let Claim {
+            request,
+            pid,
+            terms,
+            ..
+        } = claim;
+        let Terms { bid, resolver, .. } = terms;
         let own = self.own.clone();
-        let change = self.table.insert(&own, &claim.name, claim.pid);
-        self.held
-            .entry(claim.pid)
-            .or_default()
-            .insert(claim.name.clone());
-        self.show(&claim.name, change);
-        self.broadcast(&GlobalMessage::Publish(vec![(
-            claim.name.clone(),
-            claim.pid,
-        )]));
+        let key = bid.key();
+        match bid {
+            Bid::Register(name) => self.install_name(number, name, pid, resolver, false),
+            Bid::Replace(name) => self.install_name(number, name, pid, resolver, true),
+            Bid::Lock {
+                resource,
+                requester,
+            } => {
+                let fact = LockFact {
+                    resource,
+                    requester,
+                    pid,
+                };
+                self.locks.insert(&own, fact.clone());
+                self.locks.take(&fact.resource, pid);
+                self.broadcast(&GlobalMessage::Locked {
+                    facts: vec![fact],
+                    claim: Some(number),
+                });
+            }
+        }
         self.outputs.push_back(GlobalOutput::Registered {
-            request: claim.request,
+            request,
             result: Ok(()),
         });
-        self.settle(&own, &claim.name);
+        self.granted(&own, &key, number);
     }
 
-    /// Ends a claim without the name.
+    fn install_name(
+        &mut self,
+        number: u64,
+        name: String,
+        pid: Pid,
+        resolver: Resolver,
+        replaces: bool,
+    ) {
+        let own = self.own.clone();
+        if let Some(before) = self.table.held_by(&own, &name).map(|holding| holding.pid) {
+            self.forget_held(&name, before);
+        }
+        let holding = Holding {
+            pid,
+            resolver: resolver.clone(),
+        };
+        let change = self.table.insert(&own, &name, holding, replaces);
+        self.held.entry(pid).or_default().insert(name.clone());
+        self.show(&name, change);
+        let fact = NameFact {
+            name,
+            pid,
+            resolver,
+        };
+        self.broadcast(&GlobalMessage::Publish {
+            facts: vec![fact],
+            claim: Some(number),
+        });
+    }
+
+    /// A claim of `from` has become a fact, which is known here now.
+    pub(super) fn granted(&mut self, from: &NodeName, key: &Key, number: u64) {
+        let claim = (from.clone(), number);
+        self.end_promise(key, &claim);
+        self.leave_queue(key, |queued| *queued == claim);
+        self.settle(key);
+    }
+
+    /// Ends a claim without success.
     pub(super) fn finish(&mut self, number: u64, result: Result<(), RegisterError>) {
         if let Some(claim) = self.give_up(number) {
             self.outputs.push_back(GlobalOutput::Registered {
@@ -280,13 +348,16 @@ impl Global {
         }
     }
 
-    /// Somebody holds the name now.
-    pub(super) fn end_claims_to(&mut self, name: &str) {
-        let Some(holder) = self.table.holder(name) else {
-            return;
-        };
-        for number in self.claims.by_name.get(name).cloned().unwrap_or_default() {
-            self.finish(number, Err(RegisterError::Taken(holder)));
+    /// Somebody holds it now: ends the claims of this node that this is in the way of, and that
+    /// do not wait for its end.
+    pub(super) fn end_claims_to(&mut self, key: &Key) {
+        for number in self.claims.of_key(key) {
+            let Some(claim) = self.claims.by_number.get(&number) else {
+                continue;
+            };
+            if let (Some(holder), false) = (self.obstacle(&claim.terms.bid), claim.terms.waits) {
+                self.finish(number, Err(RegisterError::Taken(holder)));
+            }
         }
     }
 
@@ -305,8 +376,9 @@ impl Global {
     /// Ends an attempt, here and wherever it may be known.
     fn give_up(&mut self, number: u64) -> Option<Claim> {
         let claim = self.claims.remove(number)?;
+        let key = claim.terms.bid.key();
         let abandon = GlobalMessage::Abandon {
-            name: claim.name.clone(),
+            key: key.clone(),
             claim: number,
         };
         match &claim.stage {
@@ -314,7 +386,7 @@ impl Global {
             Stage::Gathering { .. } => {
                 self.broadcast(&abandon);
                 let own = self.own.clone();
-                self.on_abandon(&own, &claim.name, number);
+                self.on_abandon(&own, &key, number);
             }
             Stage::Pausing { .. } => {}
         }
@@ -330,19 +402,20 @@ impl Global {
         }
         let mut messages = Vec::new();
         for (&number, claim) in &mut self.claims.by_number {
-            let name = || claim.name.clone();
+            let bid = || claim.terms.bid.clone();
             match &mut claim.stage {
                 Stage::Gathering { waits_for } => {
                     waits_for.insert(node.clone());
                     messages.push(GlobalMessage::Prepare {
-                        name: name(),
+                        bid: bid(),
                         claim: number,
                     });
                 }
                 Stage::Queued { arbiter } if arbiter == node => {
                     messages.push(GlobalMessage::Claim {
-                        name: name(),
+                        bid: bid(),
                         claim: number,
+                        waits: claim.terms.waits,
                     });
                 }
                 _ => {}
@@ -353,8 +426,16 @@ impl Global {
             .for_each(|message| self.send(node, message));
     }
 
-    /// A node went down: no claim waits for it any more, nor is it anybody's arbiter.
+    /// A node went down: no claim waits for it any more, nor is it anybody's arbiter. Perhaps
+    /// too few are left.
     pub(super) fn exclude_from_claims(&mut self, node: &NodeName) {
+        if let Some(refusal) = self.quorum.refusal(self.members.len() + 1) {
+            let all: Vec<_> = self.claims.by_number.keys().copied().collect();
+            for number in all {
+                self.finish(number, Err(refusal.clone()));
+            }
+            return;
+        }
         let mut complete = Vec::new();
         let mut orphaned = Vec::new();
         for (&number, claim) in &mut self.claims.by_number {
@@ -365,31 +446,23 @@ impl Global {
                         complete.push(number);
                     }
                 }
-                Stage::Queued { arbiter } if arbiter == node => {
-                    orphaned.push((number, claim.name.clone()));
-                }
+                Stage::Queued { arbiter } if arbiter == node => orphaned.push(number),
                 _ => {}
             }
         }
         complete.into_iter().for_each(|number| self.install(number));
-        for (number, name) in orphaned {
-            if !self.claims.by_number.contains_key(&number) {
+        for number in orphaned {
+            let Some(claim) = self.claims.by_number.get(&number) else {
                 continue; // Ended by one that was complete just now.
-            }
-            let arbiter = self.arbiter_of(&name);
-            self.claims.set_stage(
-                number,
-                Stage::Queued {
-                    arbiter: arbiter.clone(),
-                },
-            );
-            self.send(
-                &arbiter,
-                GlobalMessage::Claim {
-                    name,
-                    claim: number,
-                },
-            );
+            };
+            let (bid, waits) = (claim.terms.bid.clone(), claim.terms.waits);
+            let arbiter = self.arbiter_of(&bid);
+            let queued = Stage::Queued {
+                arbiter: arbiter.clone(),
+            };
+            self.claims.set_stage(number, queued);
+            let claim = number;
+            self.send(&arbiter, GlobalMessage::Claim { bid, claim, waits });
         }
     }
 
@@ -397,14 +470,16 @@ impl Global {
         while let Some(&(at, number)) = self.claims.timers.first()
             && at <= now
         {
-            let late = self
-                .claims
-                .by_number
-                .get(&number)
-                .is_none_or(|claim| claim.deadline <= now);
-            if late {
-                self.claims.timers.remove(&(at, number));
-                self.finish(number, Err(RegisterError::Timeout));
+            self.claims.timers.remove(&(at, number));
+            let Some(claim) = self.claims.by_number.get(&number) else {
+                continue;
+            };
+            if claim.terms.deadline.is_some_and(|deadline| deadline <= now) {
+                let error = match self.obstacle(&claim.terms.bid) {
+                    Some(holder) => RegisterError::Taken(holder),
+                    None => RegisterError::Timeout,
+                };
+                self.finish(number, Err(error));
             } else if let Some(claim) = self.claims.remove(number) {
                 self.queue_up(claim);
             }

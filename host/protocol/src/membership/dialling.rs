@@ -133,10 +133,11 @@ impl Membership {
             waits_for,
             deadline,
         });
+        self.wake_at(deadline);
     }
 
     pub(super) fn is_dialling(&self, wanted: &NodeName) -> bool {
-        self.links.values().any(|link| match link {
+        self.courting(wanted).any(|(_, link)| match link {
             Link::Dialled {
                 target: DialTarget::Node { name, .. },
                 ..
@@ -177,7 +178,10 @@ impl Membership {
                         Some(Refusal::AlreadyConnected | Refusal::SelfConnect) => {
                             self.seeds.remove(&address);
                         }
-                        _ => retry.schedule(now, &mut self.random),
+                        _ => {
+                            let at = retry.schedule(now, &mut self.random);
+                            self.wake_at(at);
+                        }
                     }
                 }
                 self.answer_waiting(&WaitsFor::Link(link), &Err(reason.into()));
@@ -193,8 +197,10 @@ impl Membership {
                     Some(Refusal::Unexpected { .. }) => node.address = None,
                     _ => {}
                 }
+                let asked = node.asked & node.keep;
                 if node.up.is_none() && node.wanted {
-                    node.retry.schedule(now, &mut self.random);
+                    let at = node.retry.schedule(now, &mut self.random);
+                    self.wake_at(at);
                 }
                 // Another link to the node is on its way: requests wait for that one.
                 if matches!(
@@ -203,7 +209,9 @@ impl Membership {
                 ) {
                     return;
                 }
-                node.asked &= node.keep;
+                if let Some(node) = self.nodes.get_mut(&name) {
+                    node.asked = asked;
+                }
                 self.answer_waiting(&WaitsFor::Node(name.clone()), &Err(reason.into()));
                 self.forget_if_unused(&name);
             }
@@ -225,6 +233,11 @@ impl Membership {
 
     /// A peer is linked to this node.
     pub(super) fn learn(&mut self, now: Millis, name: NodeName, address: Option<String>) {
+        // Most of what peers tell is known: in a large cluster each tells of nearly all.
+        let known = self.nodes.get(&name);
+        if known.is_some_and(|node| node.up.is_some() || node.cut.is_some()) {
+            return;
+        }
         let usable = address
             .as_ref()
             .is_none_or(|address| address.len() <= MAX_ADDRESS_BYTES);
@@ -233,9 +246,6 @@ impl Membership {
             return;
         }
         let node = self.nodes.entry(name.clone()).or_default();
-        if node.up.is_some() || node.cut.is_some() {
-            return;
-        }
         node.address = address.or(node.address.take());
         node.wanted = true;
         if !self.is_dialling(&name) {
@@ -249,7 +259,24 @@ impl Membership {
         }
     }
 
-    pub(super) fn timer(&mut self, now: Millis) {
+    /// Something is due then.
+    pub(super) fn wake_at(&mut self, at: Millis) {
+        self.soonest = Some(self.soonest.map_or(at, |soonest| soonest.min(at)));
+    }
+
+    /// Does what is due: redials, and gives up what is late.
+    pub fn timer(&mut self, now: Millis) {
+        if self.soonest.is_none_or(|soonest| now < soonest) {
+            return;
+        }
+        self.do_due(now);
+        let requests = self.requests.iter().map(|request| request.deadline);
+        let nodes = self.nodes.values().filter_map(|node| node.retry.at);
+        let seeds = self.seeds.values().filter_map(|retry| retry.at);
+        self.soonest = requests.chain(nodes).chain(seeds).min();
+    }
+
+    fn do_due(&mut self, now: Millis) {
         let late = self
             .requests
             .extract_if(.., |request| request.deadline <= now);
@@ -257,6 +284,10 @@ impl Membership {
             .map(|request| (request.id, request.waits_for))
             .collect();
         for (id, waits_for) in late {
+            #[cfg(feature = "mutations")]
+            if self.mutations.forget_requests {
+                continue;
+            }
             let in_words = "no connection within the time-out";
             self.answer(id, Err(in_words.into()));
             if let WaitsFor::Node(name) = waits_for {
@@ -276,7 +307,8 @@ impl Membership {
                 node.retry.at = None;
                 self.forget_if_unused(&name);
             } else if busy {
-                node.retry.schedule(now, &mut self.random);
+                let at = node.retry.schedule(now, &mut self.random);
+                self.wake_at(at);
             } else {
                 self.dial_node(&name);
             }
@@ -295,9 +327,12 @@ impl Membership {
 }
 
 impl Retry {
-    pub(super) fn schedule(&mut self, now: Millis, random: &mut u64) {
+    /// Plans the next try; when it is.
+    pub(super) fn schedule(&mut self, now: Millis, random: &mut u64) -> Millis {
         let pause = (REDIAL_MIN_MS << self.attempts.min(16)).min(REDIAL_MAX_MS);
         self.attempts += 1;
-        self.at = Some(now + (pause / 2 + next_random(random) % (pause / 2 + 1)));
+        let at = now + (pause / 2 + next_random(random) % (pause / 2 + 1));
+        self.at = Some(at);
+        at
     }
 }

@@ -23,7 +23,7 @@ mod dialling;
 mod incarnations;
 mod verdict;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub enum MembershipInput {
         request: RequestId,
         /// To whom.
         target: DialTarget,
-        /// Whether to go on trying until it is up, should the first try fail.
+        /// Whether to go on trying, quietly, until it is up, should the first try fail.
         keep: bool,
     },
     /// Cut the connection to a node, until somebody asks for one again.
@@ -92,38 +92,24 @@ pub enum MembershipInput {
     },
     /// This node stops: tell all, close all.
     Leave,
-    /// Close a link whose peer broke the protocol.
-    Reject {
-        /// Which.
-        node: NodeName,
-        /// What it did.
-        reason: String,
-    },
-    /// A handshake is done.
+    /// A handshake is done: confirmation sent (dialler) or read (acceptor).
     LinkUp {
         /// Which.
         link: LinkId,
         /// With whom.
         peer: Peer,
     },
-    /// A link ended, at whatever stage.
+    /// A link ended, before or after it was up: refused, unreachable, reset, silent, closed.
+    /// Exactly once for each dial output and each accepted connection, also after
+    /// [`MembershipOutput::Close`].
     LinkDown {
         /// Which.
         link: LinkId,
         /// Why, in words.
         reason: String,
-        /// The refusal, if that was the reason.
+        /// The peer's refusal, if that was the reason.
         refusal: Option<Refusal>,
     },
-    /// From the peer of a link.
-    Message {
-        /// Which.
-        link: LinkId,
-        /// What.
-        message: MembershipMessage,
-    },
-    /// The deadline passed.
-    Timer,
 }
 
 /// What to do, in order.
@@ -193,6 +179,28 @@ enum Link {
     Closing,
 }
 
+impl Link {
+    /// Whom it was dialled to, and who is or claims to be at the other end, before it is up.
+    fn whose(&self) -> impl Iterator<Item = &NodeName> {
+        let (dialled, there) = match self {
+            Self::Dialled { target, stage, .. } => {
+                let dialled = match target {
+                    DialTarget::Node { name, .. } => Some(name),
+                    DialTarget::Address(_) => None,
+                };
+                let there = match stage {
+                    Stage::Agreed(name) => Some(name),
+                    Stage::Connecting | Stage::Greeting => None,
+                };
+                (dialled, there)
+            }
+            Self::Accepted { answered } => (None, answered.as_ref()),
+            Self::Up { .. } | Self::Closing => (None, None),
+        };
+        dialled.into_iter().chain(there)
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Stage {
     /// No hello sent: the peer knows nothing of us.
@@ -219,6 +227,16 @@ struct Node {
     retry: Retry,
 }
 
+/// Deliberate mistakes, to prove that the simulator finds them.
+#[cfg(feature = "mutations")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mutations {
+    /// Do not dial nodes that were lost.
+    pub forget_lost_nodes: bool,
+    /// Do not answer connect requests that ran out of time.
+    pub forget_requests: bool,
+}
+
 /// Who is up, as this node knows it.
 #[derive(Debug)]
 pub struct Membership {
@@ -226,12 +244,18 @@ pub struct Membership {
     random: u64,
     next_link: u64,
     links: BTreeMap<LinkId, Link>,
+    /// The links that may become the one to a node: see [`Link::whose`].
+    courting: BTreeMap<NodeName, BTreeSet<LinkId>>,
     nodes: BTreeMap<NodeName, Node>,
     /// Addresses to keep trying until somebody answers there.
     seeds: BTreeMap<String, Retry>,
     requests: Vec<Request>,
+    /// Nothing is due before; earlier than the first deadline if that one was called off.
+    soonest: Option<Millis>,
     known: Incarnations,
     leaving: bool,
+    #[cfg(feature = "mutations")]
+    mutations: Mutations,
     outputs: VecDeque<MembershipOutput>,
 }
 
@@ -244,13 +268,23 @@ impl Membership {
             random: seed,
             next_link: 0,
             links: BTreeMap::new(),
+            courting: BTreeMap::new(),
             nodes: BTreeMap::new(),
             seeds: BTreeMap::new(),
             requests: Vec::new(),
+            soonest: None,
             known,
             leaving: false,
+            #[cfg(feature = "mutations")]
+            mutations: Mutations::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// From now on with these mistakes.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutations: Mutations) {
+        self.mutations = mutations;
     }
 
     /// Takes note of what happened by `now`.
@@ -263,11 +297,6 @@ impl Membership {
             } => self.connect(now, request, target, keep),
             MembershipInput::Disconnect { node } => self.disconnect(&node),
             MembershipInput::Leave => self.leave(),
-            MembershipInput::Reject { node, reason } => {
-                if let Some(link) = self.nodes.get(&node).and_then(|node| node.up) {
-                    self.close_up(now, link, &reason);
-                }
-            }
             MembershipInput::LinkUp { link, peer } => self.link_up(now, link, peer),
             MembershipInput::LinkDown {
                 link,
@@ -276,8 +305,20 @@ impl Membership {
             } => {
                 self.link_down(now, link, &reason, refusal.as_ref());
             }
-            MembershipInput::Message { link, message } => self.message(now, link, message),
-            MembershipInput::Timer => {}
+        }
+        self.timer(now);
+    }
+
+    /// A message came from the peer of a link.
+    pub fn receive(&mut self, now: Millis, link: LinkId, message: MembershipMessage) {
+        self.message(now, link, message);
+        self.timer(now);
+    }
+
+    /// A peer broke the protocol: closes its link.
+    pub fn reject(&mut self, now: Millis, node: &NodeName, reason: &str) {
+        if let Some(link) = self.nodes.get(node).and_then(|node| node.up) {
+            self.close_up(now, link, reason);
         }
         self.timer(now);
     }
@@ -287,12 +328,9 @@ impl Membership {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Membership::handle`] with [`MembershipInput::Timer`] at the latest.
+    /// When to call [`Membership::timer`] at the latest; that may find nothing to do.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let requests = self.requests.iter().map(|request| request.deadline);
-        let nodes = self.nodes.values().filter_map(|node| node.retry.at);
-        let seeds = self.seeds.values().filter_map(|retry| retry.at);
-        requests.chain(nodes).chain(seeds).min()
+        self.soonest
     }
 
     /// A connection was accepted: its number.
@@ -353,8 +391,41 @@ impl Membership {
     fn new_link(&mut self, link: Link) -> LinkId {
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        self.links.insert(id, link);
+        self.set_link(id, Some(link));
         id
+    }
+
+    /// Changes, adds or removes a link; gives what was there.
+    fn set_link(&mut self, id: LinkId, link: Option<Link>) -> Option<Link> {
+        for name in link.iter().flat_map(Link::whose) {
+            match self.courting.get_mut(name) {
+                Some(links) => links.insert(id),
+                None => self.courting.entry(name.clone()).or_default().insert(id),
+            };
+        }
+        let before = match link {
+            Some(link) => self.links.insert(id, link),
+            None => self.links.remove(&id),
+        };
+        for name in before.iter().flat_map(Link::whose) {
+            let stays = self
+                .links
+                .get(&id)
+                .is_some_and(|link| link.whose().any(|other| other == name));
+            if !stays && let Some(links) = self.courting.get_mut(name) {
+                links.remove(&id);
+                if links.is_empty() {
+                    self.courting.remove(name);
+                }
+            }
+        }
+        before
+    }
+
+    /// The links that may become the one to a node.
+    fn courting(&self, name: &NodeName) -> impl Iterator<Item = (LinkId, &Link)> {
+        let links = self.courting.get(name).into_iter().flatten();
+        links.filter_map(|id| Some((*id, self.links.get(id)?)))
     }
 
     fn disconnect(&mut self, name: &NodeName) {
@@ -457,7 +528,7 @@ impl Membership {
             ..Retry::default()
         };
         let name = peer.name.clone();
-        self.links.insert(link, Link::Up { peer: peer.clone() });
+        self.set_link(link, Some(Link::Up { peer: peer.clone() }));
         self.outputs
             .push_back(MembershipOutput::NodeUp { link, peer });
         if both_visible {
@@ -480,7 +551,7 @@ impl Membership {
     }
 
     fn link_down(&mut self, now: Millis, link: LinkId, reason: &str, refusal: Option<&Refusal>) {
-        match self.links.remove(&link) {
+        match self.set_link(link, None) {
             Some(Link::Up { peer }) => self.node_down(now, link, peer, reason),
             Some(Link::Dialled { target, .. }) => {
                 self.dial_failed(now, link, target, reason, refusal)
@@ -498,8 +569,13 @@ impl Membership {
                 since: now,
                 ..Retry::default()
             };
+            #[cfg(feature = "mutations")]
+            if self.mutations.forget_lost_nodes {
+                node.wanted = false;
+            }
             if node.wanted {
-                node.retry.schedule(now, &mut self.random);
+                let at = node.retry.schedule(now, &mut self.random);
+                self.wake_at(at);
             }
         }
         let name = peer.name.clone();
@@ -513,7 +589,7 @@ impl Membership {
 
     /// Closes a link that is up; the node may be dialled again.
     fn close_up(&mut self, now: Millis, link: LinkId, reason: &str) {
-        if let Some(Link::Up { peer }) = self.links.insert(link, Link::Closing) {
+        if let Some(Link::Up { peer }) = self.set_link(link, Some(Link::Closing)) {
             self.outputs.push_back(MembershipOutput::Close {
                 link,
                 reason: reason.into(),
@@ -524,7 +600,7 @@ impl Membership {
 
     /// Closes a link that is up, without a thought for redialling.
     fn take_down(&mut self, link: LinkId, reason: &str) {
-        if let Some(Link::Up { peer }) = self.links.insert(link, Link::Closing) {
+        if let Some(Link::Up { peer }) = self.set_link(link, Some(Link::Closing)) {
             self.outputs.push_back(MembershipOutput::Close {
                 link,
                 reason: reason.into(),
@@ -555,7 +631,7 @@ impl Membership {
 
     /// Closes a link that never came up.
     fn close(&mut self, link: LinkId, reason: &str) {
-        self.links.insert(link, Link::Closing);
+        self.set_link(link, Some(Link::Closing));
         self.outputs.push_back(MembershipOutput::Close {
             link,
             reason: reason.into(),

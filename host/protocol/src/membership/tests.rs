@@ -89,8 +89,16 @@ fn down(node: &mut Membership, link: LinkId, refusal: Option<Refusal>) -> Vec<Me
 /// The outputs when the next deadline has passed.
 fn wait(node: &mut Membership) -> Vec<MembershipOutput> {
     let at = node.next_deadline().unwrap();
-    node.handle(at, MembershipInput::Timer);
+    node.timer(at);
     outputs(node)
+}
+
+/// That nothing will happen by itself.
+fn is_quiet(node: &mut Membership) -> bool {
+    if let Some(at) = node.next_deadline() {
+        node.timer(at);
+    }
+    node.poll_output().is_none() && node.next_deadline().is_none()
 }
 
 #[test]
@@ -135,7 +143,7 @@ fn a_connect_request_that_fails_is_not_tried_again_unless_it_is_to_be_kept() {
             result: Err("reset".into())
         }]
     );
-    assert_eq!(node.next_deadline(), None);
+    assert!(is_quiet(&mut node));
     let [(link, ..)] = dials(&connect(&mut node, 2, "b@h", true))[..] else {
         panic!()
     };
@@ -177,7 +185,7 @@ fn a_lost_node_is_redialled_ever_more_slowly() {
         (REDIAL_MAX_MS / 2..=REDIAL_MAX_MS).contains(&pauses[7]),
         "{pauses:?}"
     );
-    node.handle(last + (REDIAL_FOR_MS + 1), MembershipInput::Timer);
+    node.timer(last + (REDIAL_FOR_MS + 1));
     assert_eq!(
         (dials(&outputs(&mut node)).len(), node.next_deadline()),
         (0, None)
@@ -200,13 +208,7 @@ fn nodes_that_a_peer_knows_are_dialled_once() {
         (name("d@h"), Some("x".repeat(1000))),
     ];
     let nodes = MembershipMessage::Nodes(known);
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes.clone(),
-        },
-    );
+    node.receive(NOW, link, nodes.clone());
     let dialled = dials(&outputs(&mut node));
     let target = DialTarget::Node {
         name: name("c@h"),
@@ -219,13 +221,7 @@ fn nodes_that_a_peer_knows_are_dialled_once() {
             .collect::<Vec<_>>(),
         [(&target, false)]
     );
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes,
-        },
-    );
+    node.receive(NOW, link, nodes);
     assert!(outputs(&mut node).is_empty());
     let (_, up) = accept(&mut node, peer("d@h", 4));
     let told = vec![(name("b@h"), Some("127.0.0.1:2".into()))];
@@ -251,17 +247,11 @@ fn hidden_nodes_are_told_nothing_and_passed_on_to_nobody() {
         matches!(output, MembershipOutput::Send { message: MembershipMessage::Nodes(nodes), .. } if nodes.is_empty())
     }));
     let nodes = MembershipMessage::Nodes(vec![(name("d@h"), None)]);
-    visible.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes.clone(),
-        },
-    );
+    visible.receive(NOW, link, nodes.clone());
     assert!(outputs(&mut visible).is_empty());
     // A lost hidden node is nobody's loss.
     down(&mut visible, link, None);
-    assert_eq!(visible.next_deadline(), None);
+    assert!(is_quiet(&mut visible));
 
     let mut own = node("a@h", NodeKind::Hidden);
     let (link, up) = accept(&mut own, peer("b@h", 2));
@@ -269,13 +259,7 @@ fn hidden_nodes_are_told_nothing_and_passed_on_to_nobody() {
         !up.iter()
             .any(|output| matches!(output, MembershipOutput::Send { .. }))
     );
-    own.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: nodes,
-        },
-    );
+    own.receive(NOW, link, nodes);
     assert!(outputs(&mut own).is_empty());
 }
 
@@ -295,7 +279,7 @@ fn a_disconnected_node_stays_away_until_asked_for() {
     assert!(matches!(cut[1], MembershipOutput::Close { .. }));
     assert_eq!(ups_and_downs(&cut), [(false, 2)]);
     assert!(down(&mut node, link, None).is_empty());
-    assert_eq!(node.next_deadline(), None);
+    assert!(is_quiet(&mut node));
     let link = node.accept_link();
     assert_eq!(
         node.judge(link, &peer("b@h", 2)),
@@ -325,16 +309,10 @@ fn a_disconnected_node_stays_away_until_asked_for() {
 fn the_disconnected_side_does_not_redial_either() {
     let mut node = node("a@h", NodeKind::Visible);
     let (link, _) = accept(&mut node, peer("b@h", 2));
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: MembershipMessage::Disconnect,
-        },
-    );
+    node.receive(NOW, link, MembershipMessage::Disconnect);
     assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
     down(&mut node, link, None);
-    assert_eq!(node.next_deadline(), None);
+    assert!(is_quiet(&mut node));
     assert_eq!(dials(&connect(&mut node, 1, "b@h", false)).len(), 1);
 }
 
@@ -342,15 +320,9 @@ fn the_disconnected_side_does_not_redial_either() {
 fn a_node_that_leaves_is_not_redialled() {
     let mut node = node("a@h", NodeKind::Visible);
     let (link, _) = accept(&mut node, peer("b@h", 2));
-    node.handle(
-        NOW,
-        MembershipInput::Message {
-            link,
-            message: MembershipMessage::Leaving,
-        },
-    );
+    node.receive(NOW, link, MembershipMessage::Leaving);
     assert_eq!(ups_and_downs(&outputs(&mut node)), [(false, 2)]);
-    assert_eq!(node.next_deadline(), None);
+    assert!(is_quiet(&mut node));
     let (link, _) = accept(&mut node, peer("b@h", 3));
     node.handle(NOW, MembershipInput::Leave);
     let left = outputs(&mut node);

@@ -46,13 +46,8 @@ impl Membership {
             )));
         }
         let ours_survives = self.own.name > peer.name;
-        let others = || {
-            self.links
-                .iter()
-                .filter(|(id, _)| **id != link)
-                .map(|(_, other)| other)
-        };
-        for other in others() {
+        let others = self.courting(&peer.name).filter(|(id, _)| *id != link);
+        for (_, other) in others {
             match other {
                 Link::Dialled {
                     stage: Stage::Agreed(name),
@@ -75,11 +70,13 @@ impl Membership {
                 _ => {}
             }
         }
+        let name = peer.name.clone();
         match self.links.get_mut(&link) {
-            Some(Link::Dialled { stage, .. }) => *stage = Stage::Agreed(peer.name.clone()),
-            Some(Link::Accepted { answered }) => *answered = Some(peer.name.clone()),
+            Some(Link::Dialled { stage, .. }) => *stage = Stage::Agreed(name.clone()),
+            Some(Link::Accepted { answered }) => *answered = Some(name.clone()),
             _ => {}
         }
+        self.courting.entry(name).or_default().insert(link);
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use wasm_node_protocol::{NodeKind, NodeName};
 
 use super::client::{ANSWER_TIMEOUT, Client, block_on};
 use super::error::CliError;
-use super::options::{Trust, epmd_mode};
+use super::options::{Partition, Trust, epmd_mode};
 use super::start::{Ready, Signals, default_data};
 use super::{log, output};
 use crate::app::Manifest;
@@ -45,6 +45,8 @@ pub(super) struct Args {
     nodes: u8,
     #[command(flatten)]
     trust: Trust,
+    #[command(flatten)]
+    partition: Partition,
     /// Where the nodes keep their data, a folder each [default: .wasm-node/APP]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -67,6 +69,7 @@ pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
     log::start("up", filter, "warn")?;
     let manifest = Manifest::load(&args.app)?;
     let cookie = args.trust.cookie()?;
+    args.partition.policy()?;
     let data = match &args.data_dir {
         Some(folder) => folder.clone(),
         None => default_data(&manifest.name)?,
@@ -156,6 +159,13 @@ impl Plan<'_> {
         Ok(ready)
     }
 
+    /// For a policy that counts nodes: all those that are started, unless told otherwise.
+    fn cluster_size(&self) -> Option<u32> {
+        let partition = &self.args.partition;
+        let counts = partition.partition_policy != "available";
+        counts.then(|| partition.cluster_size.unwrap_or(self.args.nodes.into()))
+    }
+
     fn launch(
         &self,
         children: &mut Children,
@@ -175,6 +185,11 @@ impl Plan<'_> {
         option("--modules", self.modules.as_ref());
         option("--app", self.args.app.as_ref());
         option("--tick-time", self.args.tick_time.to_string().as_ref());
+        let partition = &self.args.partition;
+        option("--partition-policy", partition.partition_policy.as_ref());
+        if let Some(size) = self.cluster_size() {
+            option("--cluster-size", size.to_string().as_ref());
+        }
         if let Some(workers) = self.args.workers {
             option("--workers", workers.to_string().as_ref());
         }

@@ -1,4 +1,5 @@
-//! What the kernel tells the host, in order: nodes' coming and going, answers, conflicts.
+//! What the kernel tells the host, in order: nodes' coming and going, answers, conflicts,
+//! groups.
 //!
 //! Contract: events are carried out one at a time, in the order in which the machines wanted
 //! them, by whichever thread made the step; nodes' coming and going only by the kernel's own
@@ -8,10 +9,13 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use wasm_node_protocol::global::Conflict;
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::Peer;
 use wasm_node_protocol::{NodeEvent, NodeName, Pid, Ref, RegisterError};
 
 use super::{Kernel, OnConnected};
+use crate::dist::host::Dispute;
 use crate::dist::link::Link;
 
 /// What the kernel's task does, in order.
@@ -33,10 +37,12 @@ pub(super) enum Event {
         owner: Pid,
         result: Result<(), RegisterError>,
     },
-    NameConflict {
-        loser: Pid,
-        name: String,
-        holder: Pid,
+    NameConflict(Conflict),
+    Resolve(Dispute),
+    GroupTold {
+        watcher: Pid,
+        monitor: Ref,
+        event: GroupEvent,
     },
 }
 
@@ -110,11 +116,13 @@ impl Kernel {
                 let _ = asker.send(result);
             }
             Event::Registered { tag, owner, result } => self.host.registered(tag, owner, result),
-            Event::NameConflict {
-                loser,
-                name,
-                holder,
-            } => self.host.name_conflict(loser, name, holder),
+            Event::NameConflict(conflict) => self.host.name_conflict(conflict),
+            Event::Resolve(dispute) => self.host.resolve(dispute),
+            Event::GroupTold {
+                watcher,
+                monitor,
+                event,
+            } => self.host.group_told(watcher, monitor, event),
         }
     }
 }

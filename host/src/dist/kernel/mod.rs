@@ -25,17 +25,17 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
-use wasm_node_protocol::global::RequestId;
-use wasm_node_protocol::groups::GroupError;
+use wasm_node_protocol::global::{NoVerdict, QuestionId, RequestId, Requester, Wish};
+use wasm_node_protocol::groups::{ByGroup, GroupError, GroupId};
 use wasm_node_protocol::handshake::{Hello, Peer, Refusal};
-use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::membership::{DialTarget, LinkId, MembershipInput};
 use wasm_node_protocol::session::MAX_TICK_TIME_MS;
 use wasm_node_protocol::{Incarnation, Millis, NodeName, Pid, Ref};
 
 use super::config::DistConfig;
 use super::cookies::Cookies;
 use super::cork;
-use super::host::Host;
+use super::host::{Dispute, Host};
 use super::link::{self, Link};
 use super::lookout::Lookout;
 use super::tables::Tables;
@@ -84,7 +84,7 @@ struct Entry {
 
 enum Asker {
     Connect(OnConnected),
-    Register { tag: Ref, owner: Pid },
+    Claim { tag: Ref, owner: Pid },
 }
 
 impl Kernel {
@@ -102,7 +102,8 @@ impl Kernel {
             tick_time_ms,
         );
         let state = State {
-            cluster: Cluster::new(Hello { address, ..hello }, rand::random()),
+            cluster: Cluster::new(Hello { address, ..hello }, rand::random())
+                .with_policy(config.partition_policy),
             links: HashMap::new(),
             requests: HashMap::new(),
             next_request: 0,
@@ -217,7 +218,7 @@ impl Kernel {
             let (link, peer) = (link.id, link.peer.clone());
             state
                 .cluster
-                .handle(now, ClusterInput::LinkUp { link, peer });
+                .handle(now, MembershipInput::LinkUp { link, peer });
         });
         is_known
     }
@@ -227,7 +228,7 @@ impl Kernel {
         self.step(|state, now| {
             state.cluster.handle(
                 now,
-                ClusterInput::LinkDown {
+                MembershipInput::LinkDown {
                     link,
                     reason,
                     refusal,
@@ -255,7 +256,7 @@ impl Kernel {
             let request = state.ask(Asker::Connect(asker));
             state.cluster.handle(
                 now,
-                ClusterInput::Connect {
+                MembershipInput::Connect {
                     request,
                     target,
                     keep,
@@ -265,21 +266,30 @@ impl Kernel {
     }
 
     pub fn disconnect(self: &Arc<Self>, node: NodeName) {
-        self.step(|state, now| state.cluster.handle(now, ClusterInput::Disconnect { node }));
+        self.step(|state, now| {
+            state
+                .cluster
+                .handle(now, MembershipInput::Disconnect { node })
+        });
     }
 
-    pub fn register(self: &Arc<Self>, name: String, owner: Pid, tag: Ref) {
+    pub fn claim(self: &Arc<Self>, owner: Pid, wish: Wish, tag: Ref) {
         self.tables.engage(owner);
         self.step(|state, now| {
-            let request = state.ask(Asker::Register { tag, owner });
-            state.cluster.handle(
-                now,
-                ClusterInput::Register {
-                    request,
-                    name,
-                    pid: owner,
-                },
-            );
+            let (request, pid) = (state.ask(Asker::Claim { tag, owner }), owner);
+            let claim = ClusterInput::Claim { request, pid, wish };
+            state.cluster.handle(now, claim);
+        });
+    }
+
+    pub fn unlock(self: &Arc<Self>, owner: Pid, resource: &str, requester: &Requester) -> bool {
+        self.step(|state, now| state.cluster.unlock(now, resource, requester, owner))
+    }
+
+    pub fn verdict(self: &Arc<Self>, question: QuestionId, keep: Result<Option<Pid>, NoVerdict>) {
+        self.step(|state, now| {
+            let verdict = ClusterInput::Verdict { question, keep };
+            state.cluster.handle(now, verdict);
         });
     }
 
@@ -287,13 +297,30 @@ impl Kernel {
         self.step(|state, now| state.cluster.unregister(now, name))
     }
 
-    pub fn join(self: &Arc<Self>, group: &str, pid: Pid) -> Result<(), GroupError> {
-        self.tables.engage(pid);
-        self.step(|state, now| state.cluster.join(now, group, pid))
+    pub fn join(self: &Arc<Self>, group: GroupId, actors: &[Pid]) -> Result<(), GroupError> {
+        actors.iter().for_each(|actor| self.tables.engage(*actor));
+        self.step(|state, now| state.cluster.join(now, group, actors))
     }
 
-    pub fn leave(self: &Arc<Self>, group: &str, pid: Pid) -> bool {
-        self.step(|state, now| state.cluster.leave(now, group, pid))
+    pub fn leave(self: &Arc<Self>, group: &GroupId, actors: &[Pid]) -> bool {
+        self.step(|state, now| state.cluster.leave(now, group, actors))
+    }
+
+    pub fn monitor_groups(
+        self: &Arc<Self>,
+        monitor: Ref,
+        watcher: Pid,
+        scope: &str,
+        group: Option<&str>,
+    ) -> Result<ByGroup, GroupError> {
+        self.tables.engage(watcher);
+        let mut state = self.state.lock();
+        state.cluster.monitor_groups(monitor, watcher, scope, group)
+    }
+
+    pub fn demonitor_groups(&self, monitor: Ref, watcher: Pid) -> bool {
+        let mut state = self.state.lock();
+        state.cluster.demonitor_groups(monitor, watcher)
     }
 
     pub fn actor_gone(self: &Arc<Self>, pid: Pid) {
@@ -312,7 +339,7 @@ impl Kernel {
 
     /// Tells all peers and closes all links; done when they are closed, or cut after `patience`.
     pub async fn leave_cluster(self: &Arc<Self>, patience: Duration) {
-        self.step(|state, now| state.cluster.handle(now, ClusterInput::Leave));
+        self.step(|state, now| state.cluster.handle(now, MembershipInput::Leave));
         let all_ended = async {
             loop {
                 let ended = self.ended.notified();
@@ -420,27 +447,45 @@ impl Kernel {
                 }
             }
             ClusterOutput::Registered { request, result } => {
-                if let Some(Asker::Register { tag, owner }) = state.requests.remove(&request) {
+                if let Some(Asker::Claim { tag, owner }) = state.requests.remove(&request) {
                     state
                         .events
                         .push_back(Event::Registered { tag, owner, result });
                 }
             }
-            ClusterOutput::NameConflict {
-                name,
-                loser,
-                holder,
-            } => {
-                state.events.push_back(Event::NameConflict {
-                    loser,
-                    name,
-                    holder,
-                });
+            ClusterOutput::NameConflict(conflict) => {
+                state.events.push_back(Event::NameConflict(conflict));
             }
+            ClusterOutput::Resolve {
+                question,
+                resolver,
+                name,
+                own,
+                other,
+                until: _,
+            } => state.events.push_back(Event::Resolve(Dispute {
+                question,
+                resolver,
+                name,
+                own,
+                other,
+            })),
             ClusterOutput::NameInstalled { name, pid } => self.tables.install_name(name, pid),
             ClusterOutput::NameRemoved { name } => self.tables.remove_name(&name),
-            ClusterOutput::GroupJoined { group, pid } => self.tables.join_group(group, pid),
-            ClusterOutput::GroupLeft { group, pid } => self.tables.leave_group(&group, pid),
+            ClusterOutput::GroupChanged {
+                group,
+                change,
+                pids,
+            } => self.tables.change_group(&group, change, &pids),
+            ClusterOutput::GroupTold {
+                watcher,
+                monitor,
+                event,
+            } => state.events.push_back(Event::GroupTold {
+                watcher,
+                monitor,
+                event,
+            }),
         }
     }
 

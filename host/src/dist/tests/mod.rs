@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
+use wasm_node_protocol::global::{Conflict, Resolver, Wish};
+use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::handshake::{Dialling, Hello};
 use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
@@ -29,13 +31,14 @@ mod traffic;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Seen {
     Signal(Incarnation, Target, Signal),
     Up,
     Down(NodeName, String),
     Registered(Ref, Result<(), RegisterError>),
     Conflict(Pid, String, Pid),
+    Group(Pid, Ref, GroupEvent),
 }
 
 /// A node whose actors are the test.
@@ -91,8 +94,18 @@ impl Host for TestHost {
     fn registered(&self, tag: Ref, _: Pid, result: Result<(), RegisterError>) {
         let _ = self.seen.send(Seen::Registered(tag, result));
     }
-    fn name_conflict(&self, loser: Pid, name: String, holder: Pid) {
+    fn name_conflict(&self, conflict: Conflict) {
+        let Conflict {
+            name,
+            loser,
+            holder,
+            ..
+        } = conflict;
         let _ = self.seen.send(Seen::Conflict(loser, name, holder));
+    }
+    fn resolve(&self, _: Dispute) {}
+    fn group_told(&self, watcher: Pid, monitor: Ref, event: GroupEvent) {
+        let _ = self.seen.send(Seen::Group(watcher, monitor, event));
     }
 }
 
@@ -103,6 +116,15 @@ struct Node {
 }
 
 impl Node {
+    fn register(&self, name: &str, pid: Pid, tag: Ref) {
+        let wish = Wish::Name {
+            name: name.into(),
+            replace: false,
+            resolver: Resolver::default(),
+        };
+        self.dist.claim(pid, wish, tag);
+    }
+
     async fn try_start(config: DistConfig) -> Result<Self, StartError> {
         let (sender, seen) = mpsc::unbounded_channel();
         let host = Arc::new(TestHost {
@@ -156,6 +178,16 @@ impl Node {
             &Target::Pid(to.pid(1)),
             &Signal::Info(body.into()),
         )
+    }
+
+    /// The next thing that an actor hears of groups.
+    async fn next_group(&mut self) -> Seen {
+        loop {
+            let seen = self.next().await;
+            if matches!(seen, Seen::Group(..)) {
+                return seen;
+            }
+        }
     }
 
     /// The next thing that is not a node coming up.

@@ -55,7 +55,7 @@ async fn a_large_message_does_not_delay_control_messages() {
         .request_then(b.incarnation(), fetch, None, move |reply| {
             drop(done.send((reply, Instant::now())))
         });
-    a.dist.register("name", a.pid(1), a.tag(1));
+    a.register("name", a.pid(1), a.tag(1));
     let Seen::Registered(_, Ok(())) = a.next().await else {
         panic!()
     };

@@ -6,10 +6,13 @@
 //! passes is checked as the component layer would: a bad pointer, discriminant or string is an
 //! error, and ends the actor.
 
+use wasm_node_protocol::groups::GroupChange;
 use wasmtime::{AsContextMut, Func, Memory, Result, StoreContextMut, ValRaw, ValType, bail};
 
 use crate::process;
 use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
+use crate::wasm::bindings::wasm_node::actor::global::Resolver;
+use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
 use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
@@ -55,6 +58,8 @@ pub(in crate::wasm) struct Space {
     pub(super) realloc: Func,
     /// Where the guest keeps its free blocks, if it says so; see `wit/actor.wit`.
     pub(super) free_lists: Option<u32>,
+    /// Where it wants to be told whether more messages wait; see there, too.
+    pub(super) more_waits: Option<u32>,
     /// Its first function of all runs: what the host tells it now becomes part of it.
     pub(super) initializing: bool,
 }
@@ -82,6 +87,17 @@ impl<'a> Guest<'a> {
         let result = &mut result[..T::SIZE];
         value.store(self, result)?;
         self.write(at, result)
+    }
+
+    /// After `mailbox.next`: whether the guest need call it again.
+    pub(super) fn tell_more_waits(&mut self) -> Result<()> {
+        match self.space.more_waits {
+            Some(at) => {
+                let more = u32::from(self.store.data().more_waits);
+                self.write(at as usize, &more.to_le_bytes())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Lowers bytes; gives where they are.
@@ -278,6 +294,7 @@ pointer!(
     bytes::Bytes,
     Vec<String>,
     Vec<wit::Pid>,
+    Vec<(String, Vec<wit::Pid>)>,
     Vec<ModuleInfo>
 );
 
@@ -321,6 +338,31 @@ impl Lift for String {
     }
 }
 
+impl Lift for Vec<wit::Pid> {
+    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
+        pids(
+            memory,
+            flats[0].get_u32() as usize,
+            flats[1].get_u32() as usize,
+        )
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        let (to, count) = (u32::load(memory, at)?, u32::load(memory, at + 4)?);
+        pids(memory, to as usize, count as usize)
+    }
+}
+
+fn pids(memory: &[u8], at: usize, count: usize) -> Result<Vec<wit::Pid>> {
+    if !at.is_multiple_of(wit::Pid::ALIGN) {
+        bail!("list pointer is not aligned");
+    }
+    let Some(bytes) = count.checked_mul(wit::Pid::SIZE) else {
+        bail!("pointer out of bounds of memory");
+    };
+    let each = slice(memory, at, bytes)?.chunks_exact(wit::Pid::SIZE);
+    each.map(|pid| wit::Pid::load(pid, 0)).collect()
+}
+
 impl Lower for String {
     fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
         let at = guest.bytes(self.as_bytes())?;
@@ -345,7 +387,7 @@ macro_rules! list {
     )*};
 }
 
-list!(String, wit::Pid, ModuleInfo);
+list!(String, wit::Pid, (String, Vec<wit::Pid>), ModuleInfo);
 
 /// Records and tuples: one field after the other.
 macro_rules! record {
@@ -610,11 +652,31 @@ variant!(
     {
         0 Self::Taken(pid) => Self::Taken(pid), pid: wit::Pid;
         1 Self::BadName(text) => Self::BadName(text), text: String;
+        5 Self::Minority(seen) => Self::Minority(seen), seen: (u32, u32);
     },
     {
         2 Self::Noproc => Self::Noproc;
         3 Self::Timeout => Self::Timeout;
+        4 Self::Noconnection => Self::Noconnection;
     }
+);
+variant!(
+    Resolver, (),
+    { 3 Self::Ask(name) => Self::Ask(name), name: String; },
+    {
+        0 Self::NotifyLoser => Self::NotifyLoser;
+        1 Self::ExitLoser => Self::ExitLoser;
+        2 Self::NotifyAll => Self::NotifyAll;
+    }
+);
+variant!(
+    GroupError, (),
+    {
+        0 Self::BadName(text) => Self::BadName(text), text: String;
+        1 Self::NotLocal(pid) => Self::NotLocal(pid), pid: wit::Pid;
+        2 Self::TooMany(text) => Self::TooMany(text), text: String;
+    },
+    {}
 );
 variant!(
     wit::NodeKind, (), {},
@@ -667,7 +729,8 @@ variant!(
     (wit::Ref, Result<(), wit::RegisterError>),
     (wit::Ref, Result<String, String>),
     (String, wit::Pid),
-    wit::NodeEvent
+    wit::NodeEvent,
+    (wit::Ref, String, Vec<wit::Pid>)
 );
 
 impl Lower for process::Message {
@@ -688,6 +751,10 @@ impl Lower for process::Message {
             M::NameConflict { .. } => 11,
             M::NodeUp(_) => 12,
             M::NodeDown(_) => 13,
+            M::Group { event, .. } => match event.change {
+                GroupChange::Joined => 14,
+                GroupChange::Left => 15,
+            },
         };
         to[0] = tag;
         let to = &mut to[align_up(1, Self::ALIGN)..];
@@ -727,6 +794,10 @@ impl Lower for process::Message {
             }
             M::NodeUp(event) | M::NodeDown(event) => {
                 wit::NodeEvent::from(event).store_first(guest, to)
+            }
+            M::Group { tag, event } => {
+                let pids: Vec<wit::Pid> = event.pids.into_iter().map(Into::into).collect();
+                (wit::Ref::from(tag), event.group, pids).store_first(guest, to)
             }
         }
     }

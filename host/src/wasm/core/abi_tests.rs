@@ -12,6 +12,8 @@ use super::test_modules::{Parts, contract, core_module};
 use crate::process;
 use crate::wasm::Engine;
 use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
+use crate::wasm::bindings::wasm_node::actor::global::Resolver;
+use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
 use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
@@ -139,6 +141,7 @@ fn every_type_lies_where_the_contract_says() {
     contract.same_layout::<wit::SpawnError>("spawn-error");
     contract.same_layout::<wit::RegisterError>("register-error");
     contract.same_layout::<wit::NodeKind>("node-kind");
+    contract.same_layout::<GroupError>("group-error");
     contract.same_layout::<wit::NodeEvent>("node-event");
     contract.same_layout::<process::Message>("message");
     contract.same_layout::<wit::Outcome>("outcome");
@@ -146,6 +149,7 @@ fn every_type_lies_where_the_contract_says() {
     contract.same_layout::<wit::SaveError>("save-error");
     contract.same_layout::<SpawnFlags>("spawn-flags");
     contract.same_layout::<SpawnOptions>("spawn-options");
+    contract.same_layout::<Resolver>("resolver");
     contract.same_layout::<NodeSet>("node-set");
     contract.same_layout::<ModuleInfo>("module-info");
 }
@@ -159,9 +163,11 @@ fn every_tag_means_its_case() {
     contract.same_cases::<wit::SpawnError>("spawn-error");
     contract.same_cases::<wit::RegisterError>("register-error");
     contract.same_cases::<wit::NodeKind>("node-kind");
+    contract.same_cases::<GroupError>("group-error");
     contract.same_cases::<wit::Outcome>("outcome");
     contract.same_cases::<wit::Start>("start");
     contract.same_cases::<wit::SaveError>("save-error");
+    contract.same_cases::<Resolver>("resolver");
     contract.same_cases::<NodeSet>("node-set");
 }
 
@@ -240,6 +246,10 @@ fn hostile_values_are_errors() {
         let flats = [ValRaw::u32(at), ValRaw::u32(length)];
         assert!(Vec::<u8>::lift(&flats, &memory).is_err(), "{at} {length}");
         assert!(String::lift(&flats, &memory).is_err(), "{at} {length}");
+        assert!(
+            Vec::<wit::Pid>::lift(&flats, &memory).is_err(),
+            "{at} {length}"
+        );
         let mut memory = memory.clone();
         memory[..4].copy_from_slice(&at.to_le_bytes());
         memory[4..8].copy_from_slice(&length.to_le_bytes());
@@ -301,6 +311,7 @@ fn no_value_panics() {
         any::<(String, Vec<u8>, SpawnOptions)>(&mut random, &memory);
         any::<(String, String, Vec<u8>, SpawnOptions)>(&mut random, &memory);
         any::<(wit::ReplyTo, Vec<u8>)>(&mut random, &memory);
+        any::<(String, String, Vec<wit::Pid>)>(&mut random, &memory);
         any::<wit::Outcome>(&mut random, &memory);
         any::<Result<wit::Outcome, wit::ExitReason>>(&mut random, &memory);
         any::<Result<Vec<u8>, wit::SaveError>>(&mut random, &memory);

@@ -45,6 +45,7 @@ struct Names {
     realloc: ModuleExport,
     initialize: Option<ModuleExport>,
     free_lists: Option<ModuleExport>,
+    more_waits: Option<ModuleExport>,
     functions: [Option<ModuleExport>; FUNCTIONS],
     globals: Vec<ModuleExport>,
 }
@@ -75,7 +76,9 @@ const EXPORTS: [(&str, &[ValType], usize); FUNCTIONS] = [
         0,
     ),
 ];
+/// What give addresses; see `wit/actor.wit`.
 const FREE_LISTS: &str = "wasm-node:free-lists";
+const MORE_WAITS: &str = "wasm-node:more-waits";
 const REALLOC: (&str, &[ValType]) = ("cabi_realloc", &[const { ValType::I32 }; 4]);
 
 #[derive(Clone, Copy)]
@@ -140,10 +143,14 @@ impl CoreCode {
             }
             false => None,
         };
-        let free_lists = export(FREE_LISTS);
-        if free_lists.is_some() {
-            require_type(module, FREE_LISTS, &[], 1)?;
-        }
+        let address = |name: &str| {
+            let found = export(name);
+            if found.is_some() {
+                require_type(module, name, &[], 1)?;
+            }
+            Ok::<_, wasmtime::Error>(found)
+        };
+        let (free_lists, more_waits) = (address(FREE_LISTS)?, address(MORE_WAITS)?);
         let globals = (0..*globals).map(global_name);
         let globals = globals.map(|name| export(&name).ok_or_else(|| missing(&name)));
         Ok(Self {
@@ -153,6 +160,7 @@ impl CoreCode {
                 realloc: export(REALLOC.0).ok_or_else(|| missing(REALLOC.0))?,
                 initialize,
                 free_lists,
+                more_waits,
                 functions,
                 globals: globals.collect::<Result<_>>()?,
             },
@@ -165,7 +173,7 @@ impl CoreCode {
 
     /// An instance for an actor, in which nothing has run.
     pub(in crate::wasm) fn occupy(&self, data: ActorData) -> Result<Box<CoreInstance>> {
-        let visit = self.restorable.then(|| self.awake.enter(&data.process));
+        let process = data.process.clone();
         let warm = self.warm.lock().pop();
         let mut instance = match warm {
             Some(mut instance) => {
@@ -174,7 +182,9 @@ impl CoreCode {
             }
             None => self.instantiate(data)?,
         };
-        instance.visit = visit;
+        // The first instance has settled whether they can sleep.
+        let can_sleep = self.fresh.get().is_some_and(Option::is_some);
+        instance.visit = can_sleep.then(|| self.awake.enter(&process));
         Ok(instance)
     }
 
@@ -242,12 +252,17 @@ impl CoreCode {
         let realloc = function(find(&self.names.realloc));
         let initialize = self.names.initialize.as_ref();
         let initialize = initialize.and_then(|name| function(find(name)));
-        let free_lists = self.names.free_lists.as_ref();
-        let free_lists = free_lists.and_then(|name| function(find(name)));
+        let mut address_function = |name: &Option<ModuleExport>| {
+            let name = name.as_ref();
+            name.and_then(|name| function(find(name)))
+        };
+        let free_lists = address_function(&self.names.free_lists);
+        let more_waits = address_function(&self.names.more_waits);
         let mut space = Space {
             memory: memory.ok_or_else(gone)?,
             realloc: realloc.ok_or_else(gone)?,
             free_lists: None,
+            more_waits: None,
             initializing: initialize.is_some(),
         };
         let names = &self.names.functions;
@@ -265,13 +280,18 @@ impl CoreCode {
             space.initializing = false;
             store.data_mut().space = Some(space);
         }
-        if let Some(free_lists) = free_lists {
+        let mut address = |function: Option<Func>| {
+            let Some(function) = function else {
+                return Ok(None);
+            };
             let mut call = [ValRaw::u32(0)];
             // SAFETY: `link` has checked that there are no parameters, and one result, an i32.
-            unsafe { free_lists.call_unchecked(&mut store, &mut call)? };
-            space.free_lists = Some(call[0].get_u32());
-            store.data_mut().space = Some(space);
-        }
+            unsafe { function.call_unchecked(&mut store, &mut call)? };
+            Ok::<_, wasmtime::Error>(Some(call[0].get_u32()))
+        };
+        space.free_lists = address(free_lists)?;
+        space.more_waits = address(more_waits)?;
+        store.data_mut().space = Some(space);
         let mut instance = Box::new(CoreInstance {
             store,
             space,

@@ -34,7 +34,8 @@ fn messages(all: &mut Imports) -> Result<()> {
     all.add("forget", |d, (request,)| Host::forget(d, request))?;
     all.add("reply", |d, (to, body)| Host::reply(d, to, body))?;
     // As `mailbox::Host::next`, without a copy in the bindings' form.
-    all.add("next", |d, ()| Ok(d.next_message()))
+    let next = |d: &mut ActorData, ()| Ok(d.next_message());
+    all.add_with("next", next, |guest| guest.tell_more_waits())
 }
 
 fn processes(all: &mut Imports) -> Result<()> {
@@ -70,15 +71,48 @@ fn names(all: &mut Imports) -> Result<()> {
     all.add("register", |d, (name, actor)| {
         global::Host::register(d, name, actor)
     })?;
+    all.add("register-with", |d, (name, actor, by)| {
+        global::Host::register_with(d, name, actor, by)
+    })?;
+    all.add("re-register", |d, (name, actor, by)| {
+        global::Host::re_register(d, name, actor, by)
+    })?;
+    all.add("set-lock", |d, (resource, requester, ms)| {
+        global::Host::set_lock(d, resource, requester, ms)
+    })?;
+    all.add("del-lock", |d, (resource, requester)| {
+        global::Host::del_lock(d, resource, requester)
+    })?;
     all.add("unregister", |d, (name,)| global::Host::unregister(d, name))?;
     all.add("whereis", |d, (name,)| global::Host::whereis(d, name))?;
     all.add("registered", |d, ()| global::Host::registered(d))?;
     all.interface = "groups";
-    all.add("join", |d, (group,)| groups::Host::join(d, group))?;
-    all.add("leave", |d, (group,)| groups::Host::leave(d, group))?;
-    all.add("members", |d, (group,)| groups::Host::members(d, group))?;
-    all.add("local-members", |d, (group,)| {
-        groups::Host::local_members(d, group)
+    all.add("join", |d, (scope, group, actors)| {
+        groups::Host::join(d, scope, group, actors)
+    })?;
+    all.add("leave", |d, (scope, group, actors)| {
+        groups::Host::leave(d, scope, group, actors)
+    })?;
+    all.add("members", |d, (scope, group)| {
+        groups::Host::members(d, scope, group)
+    })?;
+    all.add("local-members", |d, (scope, group)| {
+        groups::Host::local_members(d, scope, group)
+    })?;
+    all.add("which-groups", |d, (scope,)| {
+        groups::Host::which_groups(d, scope)
+    })?;
+    all.add("which-local-groups", |d, (scope,)| {
+        groups::Host::which_local_groups(d, scope)
+    })?;
+    all.add("monitor", |d, (scope, group)| {
+        groups::Host::monitor(d, scope, group)
+    })?;
+    all.add("monitor-scope", |d, (scope,)| {
+        groups::Host::monitor_scope(d, scope)
+    })?;
+    all.add("demonitor", |d, (monitor,)| {
+        groups::Host::demonitor(d, monitor)
     })
 }
 
@@ -122,6 +156,17 @@ impl Imports {
         R: Lower,
         F: Fn(&mut ActorData, P) -> Result<R> + Send + Sync + 'static,
     {
+        self.add_with(name, function, |_| Ok(()))
+    }
+
+    /// Adds a function, and what is done beside when its result is of more than one argument.
+    fn add_with<P, R, F, B>(&mut self, name: &str, function: F, beside: B) -> Result<()>
+    where
+        P: Lift,
+        R: Lower,
+        F: Fn(&mut ActorData, P) -> Result<R> + Send + Sync + 'static,
+        B: Fn(&mut Guest<'_>) -> Result<()> + Send + Sync + 'static,
+    {
         let (mut params, mut results) = (Vec::new(), Vec::new());
         P::flatten(&mut params);
         R::flatten(&mut results);
@@ -151,7 +196,9 @@ impl Imports {
                 if !to.is_multiple_of(R::ALIGN) {
                     bail!("a pointer for results is not aligned");
                 }
-                return Guest::new(caller.as_context_mut(), space).result(result, to);
+                let mut guest = Guest::new(caller.as_context_mut(), space);
+                guest.result(result, to)?;
+                return beside(&mut guest);
             }
             if let (1, Some(slot)) = (R::FLATS, slots.first_mut()) {
                 slot.write(ValRaw::u64(result.scalar()));

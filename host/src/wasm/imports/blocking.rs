@@ -82,7 +82,8 @@ impl Host for ActorData {
 
     async fn receive(&mut self, timeout_ms: Option<u32>) -> wasmtime::Result<Option<Message>> {
         let at = deadline(timeout_ms);
-        let message = Waiting::of(self).until(at, Runtime::next).await;
+        let next = |runtime: &Runtime, process: &Process| runtime.next(process).0;
+        let message = Waiting::of(self).until(at, next).await;
         Ok(message.map(Into::into))
     }
 

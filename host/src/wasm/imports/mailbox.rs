@@ -18,7 +18,9 @@ impl ActorData {
             return None;
         }
         self.budget -= 1;
-        self.runtime.next(&self.process)
+        let (message, more) = self.runtime.next(&self.process);
+        self.more_waits = more;
+        message
     }
 }
 

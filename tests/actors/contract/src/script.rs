@@ -5,6 +5,8 @@
 use std::cell::Cell;
 use std::fmt::Write;
 
+use wasm_node_sdk::bindings::wasm_node::actor::global::Resolver;
+use wasm_node_sdk::bindings::wasm_node::actor::groups::GroupError;
 use wasm_node_sdk::bindings::wasm_node::actor::node::NodeSet;
 use wasm_node_sdk::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use wasm_node_sdk::bindings::wasm_node::actor::{
@@ -64,6 +66,7 @@ impl Script {
         self.messages(me).await;
         self.requests(me).await;
         self.names(me).await;
+        self.groups(me).await;
         self.time(me).await;
         self.surroundings();
         self.spawns().await;
@@ -203,17 +206,79 @@ impl Script {
             self.say("registered", all);
             self.say("unregister", global::unregister(name));
             self.say("unregister", global::unregister(name));
-        }
-        for group in ["contract-group", "", "contract-\u{2603}"] {
-            groups::join(group);
-            groups::join(group);
-            self.say(group, groups::local_members(group));
-            self.say(group, groups::members(group));
-            for _ in 0..3 {
-                self.say("leave", groups::leave(group));
+            let ways = [
+                Resolver::NotifyLoser,
+                Resolver::ExitLoser,
+                Resolver::NotifyAll,
+                Resolver::Ask(name.into()),
+            ];
+            for by in &ways {
+                let tag = global::re_register(name, me, by);
+                self.expect("replaced", tag, 1).await;
+                let tag = global::register_with(name, me, by);
+                self.expect("again", tag, 1).await;
             }
-            self.say(group, groups::members(group));
+            self.say("unregister", global::unregister(name));
+            for requester in [None, Some(name)] {
+                self.say("not locked", global::del_lock(name, requester));
+                for timeout_ms in [Some(0), Some(1), None] {
+                    let tag = global::set_lock(name, requester, timeout_ms);
+                    self.expect("lock", tag, 1).await;
+                }
+                self.say("locked", global::del_lock(name, requester));
+            }
         }
+    }
+
+    async fn groups(&mut self, me: Pid) {
+        let long = "n".repeat(1025);
+        for (scope, group) in [
+            ("", "some-group"),
+            ("some-scope", "some-group"),
+            ("some-\u{2603}", "some-\u{1f980} \n"),
+            ("some-scope", ""),
+            ("some-scope", &long),
+            (&long, "some-group"),
+        ] {
+            groups::join(scope, group, &[me]).ok();
+            let one = groups::monitor(scope, group);
+            self.say("monitor", one.clone());
+            let all = groups::monitor_scope(scope);
+            self.say("monitor-scope", all.clone());
+            let told = 2 * usize::from(one.is_ok() && all.is_ok());
+            let joined = groups::join(scope, group, &[me, me]);
+            self.expect("join", joined, told).await;
+            self.say("nobody", groups::join(scope, group, &[me, NOBODY]));
+            self.say("none", groups::join(scope, group, &[]));
+            self.say("members", groups::members(scope, group));
+            self.say("local-members", groups::local_members(scope, group));
+            self.say("which-groups", groups::which_groups(scope));
+            self.say("which-local-groups", groups::which_local_groups(scope));
+            let left = groups::leave(scope, group, &[me, NOBODY]);
+            self.expect("leave", left, told).await;
+            let left = groups::leave(scope, group, &[me, me, me]);
+            self.expect("leave", left, told).await;
+            self.say("leave", groups::leave(scope, group, &[me]));
+            // What nobody has taken yet does not come any more.
+            let joined = groups::join(scope, group, &[me]);
+            let mut monitors = vec![NO_REF];
+            monitors.extend(one.map(|(monitor, _)| monitor));
+            monitors.extend(all.map(|(monitor, _)| monitor));
+            for monitor in monitors {
+                self.say("demonitor", groups::demonitor(monitor));
+                self.say("demonitor", groups::demonitor(monitor));
+            }
+            self.say("join", joined);
+            self.say("leave", groups::leave(scope, group, &[me]));
+            self.say("members", groups::members(scope, group));
+        }
+        let (child, _) = self.member("member 0", SpawnFlags::empty()).await;
+        self.say("join", groups::join("", "some-group", &[child, me]));
+        let one = groups::monitor("", "some-group");
+        self.say("monitor", one);
+        process::exit(child, &ExitReason::Kill);
+        self.expect("killed", (), 1).await;
+        self.say("members", groups::members("", "some-group"));
     }
 
     async fn time(&mut self, me: Pid) {
@@ -727,10 +792,39 @@ where
 /// All but `Result<(), ()>`, which is told as Rust does.
 trait NotPlain {}
 impl NotPlain for Result<(), RegisterError> {}
+impl NotPlain for Result<(), GroupError> {}
+impl NotPlain for Result<(Ref, Vec<Pid>), GroupError> {}
+impl NotPlain for Result<(Ref, Vec<(String, Vec<Pid>)>), GroupError> {}
 impl NotPlain for Result<(Pid, Ref), SpawnError> {}
 impl NotPlain for Result<Pid, SpawnError> {}
 impl NotPlain for Result<Vec<u8>, CallError> {}
 impl NotPlain for Result<String, String> {}
+
+impl Show for (Ref, Vec<Pid>) {
+    fn show(&self, script: &mut Script) -> String {
+        format!("{} {}", script.tag(self.0), self.1.show(script))
+    }
+}
+
+impl Show for (Ref, Vec<(String, Vec<Pid>)>) {
+    fn show(&self, script: &mut Script) -> String {
+        let groups = self.1.iter();
+        let groups: Vec<_> = groups
+            .map(|(group, pids)| format!("{} {}", group.show(script), pids.show(script)))
+            .collect();
+        format!("{} {}", script.tag(self.0), groups.join("; "))
+    }
+}
+
+impl Show for GroupError {
+    fn show(&self, script: &mut Script) -> String {
+        match self {
+            Self::BadName(text) => format!("bad-name {}", text.show(script)),
+            Self::NotLocal(pid) => format!("not-local {}", script.pid(*pid)),
+            Self::TooMany(text) => format!("too-many {}", text.show(script)),
+        }
+    }
+}
 
 impl Show for (Pid, Ref) {
     fn show(&self, script: &mut Script) -> String {
@@ -816,8 +910,24 @@ impl Show for Message {
                 "node-down {} {:?} {}",
                 event.node,
                 event.kind,
-                event.reason.show(script)
+                event.reason.show(s)
             ),
+            Self::GroupJoined((tag, group, pids)) => {
+                format!(
+                    "group-joined {} {} {}",
+                    s.tag(*tag),
+                    group.show(s),
+                    pids.show(s)
+                )
+            }
+            Self::GroupLeft((tag, group, pids)) => {
+                format!(
+                    "group-left {} {} {}",
+                    s.tag(*tag),
+                    group.show(s),
+                    pids.show(s)
+                )
+            }
         }
     }
 }

@@ -1,11 +1,18 @@
 //! What actors and users do, at random.
 
-use wasm_node_protocol::Pid;
 use wasm_node_protocol::cluster::ClusterInput;
+use wasm_node_protocol::global::{Resolver, Wish};
+use wasm_node_protocol::membership::MembershipInput;
+use wasm_node_protocol::{ExitReason, Pid};
 
 use super::World;
-use crate::sim::checks;
+use crate::sim::invariants::Seen;
 use crate::sim::network::NodeIndex;
+use crate::sim::trace::Topic;
+use crate::sim::{MAX_ACTORS, MAX_BODY_BYTES};
+
+/// Actors that a node starts with, and has again soon after they ended.
+const USUAL_ACTORS: usize = 4;
 
 impl World {
     /// One thing that an actor or a user does.
@@ -16,72 +23,88 @@ impl World {
         let Some(&node) = self.rng.pick(&alive) else {
             return;
         };
-        let actors: Vec<_> = self.observed[node].actors.iter().copied().collect();
-        let actor = self.rng.pick(&actors).copied();
+        if self.actors_of(node).len() < USUAL_ACTORS {
+            self.spawn(node);
+        }
         let name = format!("name{}", self.rng.below(self.scenario.names));
-        match (self.rng.below(100), actor) {
-            (0..25, Some(pid)) => self.register(node, name, pid),
-            (25..30, _) => {
-                // Two nodes at the same moment.
+        let Some(pid) = self.actor_of(node) else {
+            return;
+        };
+        match self.rng.below(100) {
+            0..16 => self.register(node, name, pid),
+            16..19 => {
+                // Several nodes at the same moment.
                 for node in alive {
-                    let pid = self.new_actor(node);
-                    self.observed[node].actors.insert(pid);
-                    self.register(node, name.clone(), pid);
+                    if let Some(pid) = self.actor_of(node) {
+                        self.register(node, name.clone(), pid);
+                    }
                 }
             }
-            (30..42, _) => {
-                self.note(|| format!("n{node}: unregister {name}"));
-                self.with(node, |node, now| {
-                    node.unregister(now, &name);
+            19..25 => {
+                self.note(Topic::Names, &[node], |_| {
+                    format!("n{node}: unregister {name}")
                 });
+                self.with(node, |node, now| node.unregister(now, &name));
             }
-            (42..52, Some(pid)) => {
-                self.note(|| format!("n{node}: {pid:?} ends"));
-                self.observed[node].actors.remove(&pid);
-                self.observed[node]
-                    .groups
-                    .retain(|(_, member)| *member != pid);
-                let new = self.new_actor(node);
-                self.observed[node].actors.insert(new);
-                self.with(node, |node, now| {
-                    node.input(now, ClusterInput::ActorDown { pid })
-                });
-            }
-            (52..60, Some(pid)) => self.group(node, pid, true),
-            (60..66, Some(pid)) => self.group(node, pid, false),
-            (66..68, _) if self.scenario.disconnects => self.disconnect(node),
-            (_, Some(pid)) => self.signal(node, pid),
-            _ => {}
+            25..30 => self.group(node, pid, true),
+            30..34 => self.group(node, pid, false),
+            34..36 if self.scenario.disconnects => self.disconnect(node),
+            36..40 => self.end(node, pid),
+            _ => self.send_somebody(node, pid),
         }
     }
 
-    fn register(&mut self, node: NodeIndex, name: String, pid: Pid) {
-        self.note(|| format!("n{node}: register {name} for {pid:?}"));
-        let request = self.request();
-        self.observed[node]
-            .claims
-            .insert(request, (name.clone(), pid, self.now));
+    pub(super) fn spawn(&mut self, node: NodeIndex) {
+        let traps = self.rng.chance(70);
         self.with(node, |node, now| {
-            node.input(now, ClusterInput::Register { request, name, pid })
+            node.processes(now, |processes, io| processes.spawn(io, traps))
         });
     }
 
-    fn group(&mut self, node: NodeIndex, pid: Pid, join: bool) {
-        let group = format!("group{}", self.rng.below(2));
-        let mut done = false;
-        self.with(node, |node, now| done = node.group(now, &group, pid, join));
-        let groups = &mut self.observed[node].groups;
-        if done && join {
-            groups.push((group, pid));
-        } else if let Some(place) = groups
-            .iter()
-            .position(|membership| *membership == (group.clone(), pid))
-        {
-            groups.remove(place);
-            if !done {
-                self.check(Err(format!("n{node}: {pid:?} could not leave {group}")));
-            }
-        }
+    fn actors_of(&self, node: NodeIndex) -> Vec<Pid> {
+        let node = self.nodes[node].as_ref();
+        node.map_or(Vec::new(), |node| node.processes.pids().collect())
+    }
+
+    fn actor_of(&mut self, node: NodeIndex) -> Option<Pid> {
+        let actors = self.actors_of(node);
+        self.rng.pick(&actors).copied()
+    }
+
+    fn register(&mut self, node: NodeIndex, name: String, pid: Pid) {
+        self.note(Topic::Names, &[node], |trace| {
+            format!("n{node}: register {name} for {}", trace.actor(pid))
+        });
+        let request = self.request();
+        let claiming = Seen::Claiming {
+            request,
+            name: &name,
+        };
+        self.see(node, &claiming);
+        let wish = Wish::Name {
+            name,
+            replace: false,
+            resolver: Resolver::default(),
+        };
+        self.with(node, |node, now| {
+            node.input(now, ClusterInput::Claim { request, pid, wish })
+        });
+    }
+
+    fn group(&mut self, node: NodeIndex, pid: Pid, joins: bool) {
+        let group = &format!("group{}", self.rng.below(2));
+        self.note(Topic::Groups, &[node], |trace| {
+            let what = if joins { "join" } else { "leave" };
+            format!("n{node}: {what} {group} for {}", trace.actor(pid))
+        });
+        let done = self.with(node, |node, now| node.group(now, group, pid, joins));
+        let grouped = Seen::Grouped {
+            group,
+            pid,
+            joins,
+            done: done == Some(true),
+        };
+        self.see(node, &grouped);
     }
 
     fn disconnect(&mut self, node: NodeIndex) {
@@ -96,44 +119,99 @@ impl World {
         let Some(peer) = self.rng.pick(&peers).cloned() else {
             return;
         };
-        self.note(|| format!("n{node}: disconnect {peer}"));
+        self.note(Topic::Fault, &[node], |_| {
+            format!("n{node}: a user disconnects {peer}")
+        });
         self.with(node, |node, now| {
-            node.input(now, ClusterInput::Disconnect { node: peer })
+            node.input(now, MembershipInput::Disconnect { node: peer })
         });
     }
 
-    fn signal(&mut self, node: NodeIndex, from: Pid) {
-        let Some(running) = &self.nodes[node] else {
-            return;
+    fn end(&mut self, node: NodeIndex, pid: Pid) {
+        let reason = match self.rng.below(4) {
+            0 => ExitReason::Normal,
+            1 => ExitReason::Shutdown,
+            _ => ExitReason::Error(format!("mistake {}", self.rng.below(1000))),
         };
-        let peers: Vec<_> = running
-            .cluster
-            .peers()
-            .map(|(_, peer)| (peer.name.clone(), peer.incarnation))
+        self.with(node, |node, now| {
+            node.processes(now, |processes, io| processes.end(io, pid, reason))
+        });
+    }
+
+    /// An actor somewhere: alive, nearly always.
+    fn anybody(&mut self) -> Option<Pid> {
+        let running: Vec<_> = (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_some())
             .collect();
-        let Some((peer, run)) = self.rng.pick(&peers).cloned() else {
-            return;
-        };
-        let Some(conn) = running.conn_to(&peer) else {
-            return;
-        };
-        let to = Pid {
-            node: run,
-            serial: self.rng.between(1, 2),
-        };
-        for _ in 0..self.rng.between(1, 5) {
-            let number = self
-                .sent
-                .entry((from, to))
-                .and_modify(|number| *number += 1)
-                .or_insert(1);
-            let filling = match self.rng.below(40) {
-                0 => self.rng.between(60_000, 200_000),
-                1..4 => self.rng.between(1_000, 20_000),
-                _ => self.rng.below(200),
-            };
-            let body = checks::signal_body(conn, *number, filling as usize);
-            self.with(node, |node, now| node.signal(now, from, to, &peer, body));
+        let node = *self.rng.pick(&running)?;
+        let mut pid = self.actor_of(node)?;
+        match self.rng.below(40) {
+            // One that has ended, or never was.
+            0 => pid.serial = self.rng.between(1, pid.serial + 3),
+            // One of an earlier run of its node.
+            1 => pid.node = self.trace.any_run(&mut self.rng)?,
+            _ => {}
         }
+        Some(pid)
+    }
+
+    /// What actors do to each other.
+    fn send_somebody(&mut self, node: NodeIndex, from: Pid) {
+        let waits = self.nodes[node]
+            .as_mut()
+            .is_some_and(|node| node.is_suspended(from));
+        let Some(to) = self.anybody().filter(|to| *to != from && !waits) else {
+            return;
+        };
+        let what = self.rng.below(100);
+        let filling = match self.rng.below(50) {
+            0 => self.rng.between(60_000, MAX_BODY_BYTES as u64 - 100),
+            1..4 => self.rng.between(1_000, 20_000),
+            _ => self.rng.below(200),
+        } as usize;
+        let times = self.rng.between(1, 5);
+        let timeout = self.rng.chance(80).then(|| self.rng.between(20, 4_000));
+        let pick = self.rng.bits() as usize;
+        let many = self.actors_of(node).len() >= MAX_ACTORS;
+        self.with(node, |node, now| {
+            let mut sent = 0;
+            loop {
+                let more = node.processes(now, |processes, io| {
+                    match what {
+                        0..40 => processes.message(io, from, to, filling),
+                        // A flood: until it has to pause, or has had enough.
+                        40..42 => processes.message(io, from, to, MAX_BODY_BYTES - 100),
+                        42..60 => processes.ask(io, now, (from, to), filling, timeout),
+                        60..74 => processes.monitor(io, from, to),
+                        74..78 => {
+                            let monitors = processes.monitors(from);
+                            let some = monitors.get(pick % monitors.len().max(1)).copied();
+                            if let Some(tag) = some {
+                                processes.demonitor(io, from, tag);
+                            }
+                        }
+                        // By the smaller, so that a pair is linked once.
+                        78..92 if from < to => processes.link(io, from, to),
+                        92..96 => {
+                            let linked: Vec<_> = processes.linked(from).collect();
+                            if let Some(to) = linked.get(pick % linked.len().max(1)) {
+                                processes.unlink(io, from, *to);
+                            }
+                        }
+                        96..98 => processes.kill(io, from, to),
+                        _ if !many => {
+                            processes.spawn(io, pick.is_multiple_of(2));
+                        }
+                        _ => {}
+                    }
+                    matches!(what, 0..42) && processes.is_alive(from)
+                });
+                sent += 1;
+                let enough = if what < 40 { times } else { 12 };
+                if !more || sent >= enough || node.is_suspended(from) {
+                    break;
+                }
+            }
+        });
     }
 }

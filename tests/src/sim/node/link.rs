@@ -1,82 +1,29 @@
-//! One simulated node: the shell that real sockets would have, in virtual time.
+//! The links of a simulated node: from the first byte to the last.
 //!
-//! Owns its cluster machine and, for each link, a handshake, a session, a frame writer and
-//! a frame reader. It turns arriving bytes into inputs and outputs into [`Effect`]s for the
-//! world. Steps that a real shell spreads over tasks (answering a hello, telling that a link
-//! is up) take random time here too.
+//! Owns, for each link, a handshake, a session, a frame writer and a frame reader, and how
+//! much the network may still take of it. Steps that a real shell spreads over tasks
+//! (answering a hello, telling that a link is up) take random time here too. Does not know
+//! what signals mean.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use bytes::Bytes;
-use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
-use wasm_node_protocol::codec::{self, Metadata, WireMessage};
+use wasm_node_protocol::cluster::ClusterInput;
+use wasm_node_protocol::codec::{self, WireMessage};
 use wasm_node_protocol::frame::{Batch, FrameReader, FrameWriter, Lane, MAX_MESSAGE_BYTES};
-use wasm_node_protocol::global::Mutations;
 use wasm_node_protocol::handshake::{
-    Accepting, Asked, Confirming, Dialling, Failed, Greeted, HandshakeError, Hello,
+    Accepting, Asked, Confirming, Dialling, Failed, Greeted, HANDSHAKE_TIMEOUT_MS, HandshakeError,
     MAX_HANDSHAKE_BYTES, Peer, Refusal,
 };
-use wasm_node_protocol::membership::{DialTarget, LinkId};
+use wasm_node_protocol::membership::{LinkId, MembershipInput};
 use wasm_node_protocol::session::{Session, SessionInput, SessionOutput};
-use wasm_node_protocol::{Incarnation, Millis, NodeKind, NodeName, Pid, Signal, Target};
+use wasm_node_protocol::{Millis, NodeName, Target};
 
-use super::network::{ConnId, Micros};
-use super::rng::Rng;
+use super::{Effect, Notice, SimNode, Step, TICK_TIME_MS};
+use crate::sim::network::ConnId;
 
-/// The tick time of simulated nodes, in milliseconds.
-pub const TICK_TIME_MS: u32 = 4_000;
+/// What the network takes of one direction of a connection before the other end has read it,
+/// in bytes: both sockets' buffers.
+const WINDOW_BYTES: usize = 512 * 1024;
 
-/// What a node wants of the world.
-#[derive(Debug)]
-pub enum Effect {
-    /// Connect.
-    Dial { link: LinkId, target: DialTarget },
-    /// These bytes go out.
-    Write {
-        conn: ConnId,
-        side: usize,
-        bytes: Vec<u8>,
-    },
-    /// This end closes.
-    Close { conn: ConnId, side: usize },
-    /// Call [`SimNode::step`] with this, so much later.
-    Later { after: Micros, step: Step },
-    /// Something the checks want to know.
-    Notice(Notice),
-}
-
-/// What the checks want to know.
-#[derive(Debug)]
-pub enum Notice {
-    /// The cluster machine said so.
-    Output(ClusterOutput),
-    /// A signal arrived.
-    Signal {
-        conn: ConnId,
-        from: Pid,
-        to: Pid,
-        body: Bytes,
-    },
-    /// The peer, or we, broke the protocol: never right in a simulation.
-    Broken(String),
-}
-
-/// A step of a link that takes time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// Judge the peer whose hello was read.
-    Judge(LinkId),
-    /// Tell the cluster that the link is up.
-    Up(LinkId),
-    /// Tell the cluster that the link is down.
-    Down(LinkId),
-    /// Write what the last write left over.
-    Flush(LinkId),
-    /// The handshake's time is over.
-    HandshakeTimeout(LinkId),
-}
-
-enum Stage {
+pub(super) enum Stage {
     Connecting {
         asked: bool,
         expected: Option<NodeName>,
@@ -96,109 +43,17 @@ enum Stage {
     },
 }
 
-struct Link {
-    conn: Option<(ConnId, usize)>,
-    stage: Stage,
-    writer: FrameWriter,
+pub(super) struct Link {
+    pub(super) conn: Option<(ConnId, usize)>,
+    pub(super) stage: Stage,
+    pub(super) writer: FrameWriter,
     reader: FrameReader,
     flush_planned: bool,
-}
-
-/// One simulated node.
-pub struct SimNode {
-    /// Its name.
-    pub name: NodeName,
-    /// Its run.
-    pub incarnation: Incarnation,
-    /// Its part in the cluster.
-    pub cluster: Cluster,
-    /// Send large signals around the small ones: a mistake that the checks must find.
-    pub reorder_signals: bool,
-    links: BTreeMap<LinkId, Link>,
-    rng: Rng,
-    effects: VecDeque<Effect>,
+    /// Bytes that the network takes at once.
+    window: usize,
 }
 
 impl SimNode {
-    /// A node alone.
-    pub fn new(
-        name: NodeName,
-        incarnation: Incarnation,
-        kind: NodeKind,
-        address: String,
-        seed: u64,
-    ) -> Self {
-        let mut hello = Hello::new(name.clone(), incarnation, kind, TICK_TIME_MS);
-        hello.address = Some(address);
-        Self {
-            name,
-            incarnation,
-            cluster: Cluster::new(hello, seed),
-            reorder_signals: false,
-            links: BTreeMap::new(),
-            rng: Rng::new(!seed),
-            effects: VecDeque::new(),
-        }
-    }
-
-    /// Makes these mistakes from now on.
-    pub fn mutate(&mut self, mutations: Mutations) {
-        self.cluster.global_mut().mutate(mutations);
-    }
-
-    /// The next thing that it wants.
-    pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
-    }
-
-    /// When it wants to be woken.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        let sessions = self.links.values().filter_map(|link| match &link.stage {
-            Stage::Up(session) => session.next_deadline(),
-            _ => None,
-        });
-        sessions.chain(self.cluster.next_deadline()).min()
-    }
-
-    /// The connection to a node that is up here.
-    pub fn conn_to(&self, name: &NodeName) -> Option<ConnId> {
-        let (link, _) = self.cluster.peers().find(|(_, peer)| peer.name == *name)?;
-        self.links.get(&link)?.conn.map(|(conn, _)| conn)
-    }
-
-    /// Passes something to the cluster.
-    pub fn input(&mut self, now: Millis, input: ClusterInput) {
-        self.cluster.handle(now, input);
-        self.carry_out(now);
-    }
-
-    /// Joins or leaves a group.
-    pub fn group(&mut self, now: Millis, group: &str, pid: Pid, join: bool) -> bool {
-        let done = if join {
-            self.cluster.join(now, group, pid).is_ok()
-        } else {
-            self.cluster.leave(now, group, pid)
-        };
-        self.carry_out(now);
-        done
-    }
-
-    /// Gives up a global name.
-    pub fn unregister(&mut self, now: Millis, name: &str) -> bool {
-        let done = self.cluster.unregister(now, name);
-        self.carry_out(now);
-        done
-    }
-
-    /// A deadline may have passed.
-    pub fn wake(&mut self, now: Millis) {
-        let links: Vec<_> = self.links.keys().copied().collect();
-        links
-            .into_iter()
-            .for_each(|link| self.session(now, link, SessionInput::Timer));
-        self.input(now, ClusterInput::Timer);
-    }
-
     /// A dial reached its target.
     pub fn connected(&mut self, now: Millis, link: LinkId, conn: ConnId) {
         let Some(
@@ -251,8 +106,19 @@ impl SimNode {
         self.take_down(link, reason.into(), None);
     }
 
-    /// Something planned is due.
-    pub fn step(&mut self, now: Millis, step: Step) {
+    /// The other end has read so many bytes; whether a [`Step::Flush`] is wanted now.
+    pub fn credit(&mut self, link: LinkId, bytes: usize) -> bool {
+        let Some(state) = self.links.get_mut(&link) else {
+            return false;
+        };
+        state.window += bytes;
+        let wanted = !state.flush_planned && !state.writer.is_empty();
+        state.flush_planned |= wanted;
+        wanted
+    }
+
+    /// A step of a link is due.
+    pub(super) fn link_step(&mut self, now: Millis, step: Step) {
         match step {
             Step::Judge(link) => self.judge(now, link),
             Step::Up(link) => self.up(now, link),
@@ -264,7 +130,7 @@ impl SimNode {
                 {
                     self.input(
                         now,
-                        ClusterInput::LinkDown {
+                        MembershipInput::LinkDown {
                             link,
                             reason,
                             refusal,
@@ -286,86 +152,13 @@ impl SimNode {
                     self.take_down(link, "handshake timeout".into(), None);
                 }
             }
+            Step::Process(_) => {}
         }
     }
 
-    /// Sends a signal to an actor of a peer that is up.
-    pub fn signal(&mut self, now: Millis, from: Pid, to: Pid, peer: &NodeName, body: Bytes) {
-        let Some((link, _)) = self.cluster.peers().find(|(_, up)| up.name == *peer) else {
-            return;
-        };
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
-        };
-        let large = body.len() > 64 * 1024;
-        let signal = Signal::Request {
-            from,
-            tag: wasm_node_protocol::Ref {
-                node: from.node,
-                serial: 0,
-            },
-            body,
-        };
-        let lane = if large && self.reorder_signals {
-            Lane::Bulk
-        } else {
-            Lane::Signal
-        };
-        let target = Target::Pid(to);
-        let pushed = state.writer.push_with(lane, |out| {
-            codec::encode_signal(&target, &Metadata::default(), &signal, out)
-        });
-        if let Err(error) = pushed {
-            self.effects
-                .push_back(Effect::Notice(Notice::Broken(error.to_string())));
-        }
-        self.flush(now, link, false);
-    }
-
-    fn carry_out(&mut self, now: Millis) {
-        while let Some(output) = self.cluster.poll_output() {
-            match &output {
-                ClusterOutput::Dial {
-                    link,
-                    target,
-                    asked,
-                } => {
-                    let expected = match target {
-                        DialTarget::Node { name, .. } => Some(name.clone()),
-                        DialTarget::Address(_) => None,
-                    };
-                    self.links.insert(
-                        *link,
-                        Link::new(
-                            None,
-                            Stage::Connecting {
-                                asked: *asked,
-                                expected,
-                            },
-                        ),
-                    );
-                    self.plan_timeout(*link);
-                    self.effects.push_back(Effect::Dial {
-                        link: *link,
-                        target: target.clone(),
-                    });
-                }
-                ClusterOutput::Send { link, message } => self.send(now, *link, message),
-                ClusterOutput::Close { link, reason } => {
-                    self.flush(now, *link, true);
-                    self.take_down(*link, reason.clone(), None);
-                }
-                _ => {}
-            }
-            self.effects
-                .push_back(Effect::Notice(Notice::Output(output)));
-        }
-    }
-
-    fn plan_timeout(&mut self, link: LinkId) {
-        let after = wasm_node_protocol::handshake::HANDSHAKE_TIMEOUT_MS * 1000;
+    pub(super) fn plan_timeout(&mut self, link: LinkId) {
         self.effects.push_back(Effect::Later {
-            after,
+            after: HANDSHAKE_TIMEOUT_MS * 1000,
             step: Step::HandshakeTimeout(link),
         });
     }
@@ -375,21 +168,34 @@ impl SimNode {
         self.effects.push_back(Effect::Later { after, step });
     }
 
-    fn send(&mut self, now: Millis, link: LinkId, message: &WireMessage) {
+    /// Queues a message on a link, if it is up.
+    pub(super) fn send(&mut self, now: Millis, link: LinkId, message: &WireMessage) {
+        self.queue(now, link, message.lane(), |out| message.encode(out));
+    }
+
+    pub(super) fn queue(
+        &mut self,
+        now: Millis,
+        link: LinkId,
+        lane: Lane,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
         if !matches!(state.stage, Stage::Up(_)) {
             return;
         }
-        if let Err(error) = state
-            .writer
-            .push_with(message.lane(), |out| message.encode(out))
-        {
-            self.effects
-                .push_back(Effect::Notice(Notice::Broken(error.to_string())));
+        if let Err(error) = state.writer.push_with(lane, encode) {
+            self.broken(error.to_string());
+        } else {
+            self.most_queued = self.most_queued.max(state.writer.queued_bytes());
         }
         self.flush(now, link, false);
+    }
+
+    fn broken(&mut self, what: String) {
+        self.effects.push_back(Effect::Notice(Notice::Broken(what)));
     }
 
     fn write_handshake(&mut self, now: Millis, link: LinkId, message: Vec<u8>) {
@@ -399,43 +205,49 @@ impl SimNode {
         self.flush(now, link, true);
     }
 
-    /// Hands some of what waits to the network, in pieces; all of it at `once`.
-    fn flush(&mut self, now: Millis, link: LinkId, once: bool) {
-        let target = if once {
-            usize::MAX
-        } else {
-            self.rng.between(1, 150_000) as usize
-        };
+    /// Hands some of what waits to the network, in pieces, as far as it takes any; all of it
+    /// at `once`.
+    pub(super) fn flush(&mut self, now: Millis, link: LinkId, once: bool) {
+        let target = self.rng.between(1, 150_000) as usize;
+        let split = self.rng.below(4) == 0;
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
         let Some((conn, side)) = state.conn else {
             return;
         };
-        if state.flush_planned && !once {
+        let target = if once {
+            usize::MAX
+        } else if state.flush_planned {
             return;
-        }
+        } else {
+            target.min(state.window)
+        };
         let mut batch = Batch::default();
         state.writer.fill(&mut batch, target);
-        let mut bytes = batch.slices().collect::<Vec<_>>().concat();
-        let rest = !state.writer.is_empty();
-        state.flush_planned |= rest;
-        if !bytes.is_empty() {
-            let split = self.rng.below(bytes.len() as u64) as usize;
-            let second = bytes.split_off(split);
-            for bytes in [bytes, second] {
-                if !bytes.is_empty() {
-                    self.effects.push_back(Effect::Write { conn, side, bytes });
-                }
-            }
-            self.session(now, link, SessionInput::Sent);
+        if batch.is_empty() {
+            return;
         }
+        let mut bytes = batch.slices().collect::<Vec<_>>().concat();
+        state.window = state.window.saturating_sub(bytes.len());
+        let rest = !state.writer.is_empty() && state.window > 0;
+        state.flush_planned |= rest;
+        if split {
+            let at = self.rng.below(bytes.len() as u64) as usize;
+            let second = bytes.split_off(at);
+            if !bytes.is_empty() {
+                self.effects.push_back(Effect::Write { conn, side, bytes });
+            }
+            bytes = second;
+        }
+        self.effects.push_back(Effect::Write { conn, side, bytes });
+        self.session(now, link, SessionInput::Sent);
         if rest && !once {
             self.later(Step::Flush(link));
         }
     }
 
-    fn session(&mut self, now: Millis, link: LinkId, input: SessionInput) {
+    pub(super) fn session(&mut self, now: Millis, link: LinkId, input: SessionInput) {
         let Some(Link {
             stage: Stage::Up(session),
             ..
@@ -459,7 +271,7 @@ impl SimNode {
         }
     }
 
-    fn take_down(&mut self, link: LinkId, reason: String, refusal: Option<Refusal>) {
+    pub(super) fn take_down(&mut self, link: LinkId, reason: String, refusal: Option<Refusal>) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
@@ -482,8 +294,7 @@ impl SimNode {
                 Some(refusal.clone())
             }
             HandshakeError::Malformed(what) => {
-                self.effects
-                    .push_back(Effect::Notice(Notice::Broken((*what).into())));
+                self.broken((*what).into());
                 None
             }
             _ => None,
@@ -513,18 +324,14 @@ impl SimNode {
                     match codec::decode(&payload) {
                         Ok(message) => Ok(message),
                         Err(error) => {
-                            return self
-                                .effects
-                                .push_back(Effect::Notice(Notice::Broken(error.to_string())));
+                            return self.broken(error.to_string());
                         }
                     }
                 }
                 Ok(Some((_, payload))) => Err(payload.as_slice().to_vec()),
                 Ok(None) => return,
                 Err(error) => {
-                    return self
-                        .effects
-                        .push_back(Effect::Notice(Notice::Broken(error.to_string())));
+                    return self.broken(error.to_string());
                 }
             };
             match message {
@@ -535,25 +342,18 @@ impl SimNode {
     }
 
     fn on_message(&mut self, now: Millis, link: LinkId, message: WireMessage) {
-        let conn = self.links.get(&link).and_then(|state| state.conn);
-        match (message, conn) {
-            (
-                WireMessage::Signal {
-                    to: Target::Pid(to),
-                    signal: Signal::Request { from, body, .. },
-                    ..
-                },
-                Some((conn, _)),
-            ) => {
-                self.effects.push_back(Effect::Notice(Notice::Signal {
-                    conn,
-                    from,
-                    to,
-                    body,
-                }));
+        match message {
+            WireMessage::Signal {
+                to: Target::Pid(to),
+                signal,
+                ..
+            } => {
+                if let Some((conn, _)) = self.links.get(&link).and_then(|state| state.conn) {
+                    self.signal_arrived(now, conn, to, signal);
+                }
             }
-            (WireMessage::Tick, _) => {}
-            (message, _) => self.input(now, ClusterInput::Message { link, message }),
+            WireMessage::Tick => {}
+            message => self.input(now, ClusterInput::Message { link, message }),
         }
     }
 
@@ -642,15 +442,18 @@ impl SimNode {
         };
         let peer = peer.clone();
         let session = Session::new(now, TICK_TIME_MS, peer.tick_time_ms, self.rng.bits());
+        if let Some(at) = session.next_deadline() {
+            self.sessions.insert((at, link));
+        }
         state.stage = Stage::Up(session);
         state.reader.set_limit(MAX_MESSAGE_BYTES);
-        self.input(now, ClusterInput::LinkUp { link, peer });
+        self.input(now, MembershipInput::LinkUp { link, peer });
         self.read(now, link);
     }
 }
 
 impl Link {
-    fn new(conn: Option<(ConnId, usize)>, stage: Stage) -> Self {
+    pub(super) fn new(conn: Option<(ConnId, usize)>, stage: Stage) -> Self {
         let reader = FrameReader::new(MAX_HANDSHAKE_BYTES);
         Self {
             conn,
@@ -658,6 +461,7 @@ impl Link {
             writer: FrameWriter::new(),
             reader,
             flush_planned: false,
+            window: WINDOW_BYTES,
         }
     }
 }

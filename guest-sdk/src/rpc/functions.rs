@@ -1,0 +1,289 @@
+//! The side that is called: functions, and the actor that runs one of them and ends.
+//!
+//! An invocation is the arguments of a spawn, behind a mark: postcard of [`Invocation`], then the
+//! function's own arguments. The answer is an exit reason with data: a mark, one byte that says
+//! what it is, then the bytes of that.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::{Actor, ExitReason, Outcome, SaveError, Start, codec, runtime, time};
+
+const CALL_MARK: &[u8] = b"\0wasm-node-sdk rpc 1\0";
+const ANSWER_MARK: &[u8] = b"\0wasm-node-sdk answer 1\0";
+
+/// Arguments and results may be so long: the host's limit for messages, less the marks.
+const MAX_BYTES: usize = (64 << 20) - 4096;
+
+const RETURNED: u8 = 0;
+const NO_SUCH_FUNCTION: u8 = 1;
+const BAD_ARGUMENTS: u8 = 2;
+const TIMED_OUT: u8 = 3;
+const TOO_LARGE: u8 = 4;
+
+/// What a module offers. [`rpc_functions!`](crate::rpc_functions) implements it.
+pub trait Functions: 'static {
+    /// The name of the module (the component file, without `.wasm`) that this compiles to.
+    const MODULE: &'static str;
+
+    /// Runs the function of that name; its result in postcard.
+    fn call(function: &str, args: &[u8]) -> impl Future<Output = Result<Vec<u8>, Refusal>>;
+}
+
+/// Why a function did not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none of that name.
+    NoSuchFunction,
+    /// It takes other arguments.
+    BadArguments(String),
+}
+
+/// Arguments from their bytes; for the macro.
+#[doc(hidden)]
+pub fn arguments<A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Refusal> {
+    whole(bytes).map_err(Refusal::BadArguments)
+}
+
+/// A value that these bytes are, to the last of them: callers and functions may have been written
+/// apart, and what is left over is a sign of that.
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!(
+            "{} bytes behind a {}",
+            rest.len(),
+            std::any::type_name::<T>()
+        )),
+        // It says more.
+        Err(_) => codec::decode(bytes),
+    }
+}
+
+/// A result's bytes; for the macro.
+#[doc(hidden)]
+pub fn result<R: Serialize>(result: &R) -> Vec<u8> {
+    codec::encode(result)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Invocation<'a> {
+    function: Cow<'a, str>,
+    /// After so long the caller waits no more.
+    timeout_ms: Option<u32>,
+}
+
+/// The arguments of the spawn that runs a function. An error if they are too many bytes.
+pub(super) fn invoke(
+    function: &str,
+    args: &[u8],
+    timeout_ms: Option<u32>,
+) -> Result<Vec<u8>, Error> {
+    if args.len() > MAX_BYTES {
+        return Err(Error::TooLarge);
+    }
+    let invocation = Invocation {
+        function: function.into(),
+        timeout_ms,
+    };
+    Ok([CALL_MARK, &codec::encode(&invocation), args].concat())
+}
+
+/// What the end of the actor that ran a function says.
+pub(super) fn answer<R: DeserializeOwned>(reason: ExitReason) -> Result<R, Error> {
+    let data = match reason {
+        ExitReason::Custom(data) => data,
+        ExitReason::Noconnection => return Err(Error::NoConnection),
+        ExitReason::Trap(words) => return Err(Error::Trap(words)),
+        reason => return Err(Error::Exit(reason)),
+    };
+    let answer = data.strip_prefix(ANSWER_MARK).and_then(<[u8]>::split_first);
+    Err(match answer {
+        Some((&RETURNED, bytes)) => return whole(bytes).map_err(Error::BadResult),
+        Some((&NO_SUCH_FUNCTION, _)) => Error::NoSuchFunction,
+        Some((&BAD_ARGUMENTS, words)) => {
+            Error::BadArguments(String::from_utf8_lossy(words).into_owned())
+        }
+        Some((&TIMED_OUT, _)) => Error::Timeout,
+        Some((&TOO_LARGE, _)) => Error::TooLarge,
+        _ => Error::Exit(ExitReason::Custom(data)),
+    })
+}
+
+fn reason(what: u8, bytes: &[u8]) -> ExitReason {
+    ExitReason::Custom([ANSWER_MARK, &[what], bytes].concat())
+}
+
+/// The end of an actor that is asked for a function and has none; none if it is asked for
+/// something else.
+pub(crate) fn refuse_call(start: &Start) -> Option<ExitReason> {
+    is_call(start).then(|| reason(NO_SUCH_FUNCTION, &[]))
+}
+
+fn is_call(start: &Start) -> bool {
+    matches!(start, Start::Fresh(args) if args.starts_with(CALL_MARK))
+}
+
+async fn run<F: Functions>(args: Vec<u8>) -> ExitReason {
+    let parsed = args.strip_prefix(CALL_MARK).map(postcard::take_from_bytes);
+    let Some(Ok((invocation, args))) = parsed else {
+        return reason(BAD_ARGUMENTS, b"the invocation is damaged");
+    };
+    let Invocation {
+        function,
+        timeout_ms,
+    } = invocation;
+    let call = F::call(&function, args);
+    let result = match timeout_ms {
+        None => call.await,
+        Some(ms) => match time::timeout(Duration::from_millis(ms.into()), call).await {
+            Ok(result) => result,
+            Err(_) => return reason(TIMED_OUT, &[]),
+        },
+    };
+    match result {
+        Ok(result) if result.len() > MAX_BYTES => reason(TOO_LARGE, &[]),
+        Ok(result) => reason(RETURNED, &result),
+        Err(Refusal::NoSuchFunction) => reason(NO_SUCH_FUNCTION, &[]),
+        Err(Refusal::BadArguments(words)) => reason(BAD_ARGUMENTS, words.as_bytes()),
+    }
+}
+
+/// An actor whose module offers functions too: what `export_functions!`,
+/// `export_gen_server!(Server, Functions)` and `export_actor!(Actor, Functions)` export.
+pub struct WithFunctions<A, F> {
+    /// None while it runs a function.
+    actor: Option<A>,
+    functions: PhantomData<F>,
+}
+
+impl<A: Actor, F: Functions> Actor for WithFunctions<A, F> {
+    fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
+        let (actor, outcome) = match start {
+            Start::Fresh(args) if args.starts_with(CALL_MARK) => {
+                runtime::start_main(run::<F>(args));
+                (None, after(runtime::run()))
+            }
+            start => {
+                let (actor, outcome) = A::init(start)?;
+                (Some(actor), outcome)
+            }
+        };
+        let functions = PhantomData;
+        Ok((Self { actor, functions }, outcome))
+    }
+
+    fn turn(&mut self) -> Outcome {
+        match &mut self.actor {
+            Some(actor) => actor.turn(),
+            None => after(runtime::run()),
+        }
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, SaveError> {
+        match &mut self.actor {
+            Some(actor) => actor.save(),
+            None => Err(SaveError::Refused(
+                "a function that was called has no state to save".into(),
+            )),
+        }
+    }
+}
+
+fn after(exit: Option<ExitReason>) -> Outcome {
+    exit.map_or(Outcome::Wait, Outcome::Stop)
+}
+
+/// The actor of a module that only offers functions: there is none.
+#[doc(hidden)]
+pub struct NoActor;
+
+impl Actor for NoActor {
+    fn init(_: Start) -> Result<(Self, Outcome), ExitReason> {
+        Err(ExitReason::error(
+            "this module offers functions only: call them with rpc",
+        ))
+    }
+
+    fn turn(&mut self) -> Outcome {
+        Outcome::Stop(ExitReason::Normal)
+    }
+}
+
+/// Says which functions a module offers: a type that is named after them, with a function for
+/// each that makes a [`Call`](crate::rpc::Call) of it. The functions themselves are those of the
+/// same names in the same Rust module.
+///
+/// ```no_run
+/// # fn main() {}
+/// async fn greet(name: String) -> String {
+///     format!("hello, {name}")
+/// }
+///
+/// wasm_node_sdk::rpc_functions! {
+///     /// What the module `greeter` offers.
+///     pub Greeter = "greeter" {
+///         /// Greets somebody.
+///         async fn greet(name: String) -> String;
+///     }
+/// }
+/// wasm_node_sdk::export_functions!(Greeter);
+/// ```
+///
+/// Arguments and results are any types that `serde` and postcard take. The arguments of
+/// `Greeter::greet` are encoded when it is called, so a call can be sent to many nodes.
+#[macro_export]
+macro_rules! rpc_functions {
+    (@result) => { () };
+    (@result $result:ty) => { $result };
+    (
+        $(#[$meta:meta])* $vis:vis $name:ident = $module:literal {
+            $(
+                $(#[$about:meta])*
+                async fn $function:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $result:ty)?;
+            )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy)]
+        $vis struct $name;
+
+        #[allow(dead_code)]
+        impl $name {
+            $(
+                $(#[$about])*
+                $vis fn $function(
+                    $($arg: $ty),*
+                ) -> $crate::rpc::Call<$crate::rpc_functions!(@result $($result)?)> {
+                    $crate::rpc::Call::new($module, stringify!($function), &($($arg,)*))
+                }
+            )*
+        }
+
+        impl $crate::rpc::Functions for $name {
+            const MODULE: &'static str = $module;
+
+            async fn call(
+                function: &str,
+                args: &[u8],
+            ) -> ::core::result::Result<::std::vec::Vec<u8>, $crate::rpc::Refusal> {
+                match function {
+                    $(
+                        stringify!($function) => {
+                            let ($($arg,)*): ($($ty,)*) = $crate::rpc::arguments(args)?;
+                            let result: $crate::rpc_functions!(@result $($result)?) =
+                                $function($($arg),*).await;
+                            ::core::result::Result::Ok($crate::rpc::result(&result))
+                        }
+                    )*
+                    _ => ::core::result::Result::Err($crate::rpc::Refusal::NoSuchFunction),
+                }
+            }
+        }
+    };
+}

@@ -1,0 +1,157 @@
+//! One turn of a process: signals in, its program run, and, at its end, everybody answered.
+//!
+//! Contract: called by the lane that drives the process, one call at a time for each. Does not
+//! know which process is next, nor where signals go.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Instant;
+
+use wasm_node_protocol::{ExitReason, Signal, SpawnError};
+
+use super::actor::{Actor, Starter};
+use super::handle::Process;
+use super::runtime::Runtime;
+use super::timers::Action;
+use super::{MAILBOX_HIGH_MESSAGES, Step};
+
+impl Runtime {
+    /// Runs a process until its turn is over; whether it wants another at once.
+    pub(super) fn run(self: &Arc<Self>, process: &Arc<Process>) -> bool {
+        process.begin();
+        let state = process.state.lock();
+        let mut program = state.program.borrow_mut();
+        if let Some(reason) = self.take_in(process) {
+            *program = None;
+            drop(program);
+            self.finish(process, &reason);
+            return false;
+        }
+        // Woken for nothing that concerns its code, or the code is not there yet.
+        let nothing_to_do = match &*program {
+            Some(program) => !program.wants_turn() && state.actor.borrow().mailbox_len() == 0,
+            None => true,
+        };
+        if nothing_to_do {
+            self.arm(process);
+            return process.end(false);
+        }
+        let polled = program.as_mut().map(|program| program.run(process));
+        match polled {
+            Some(Poll::Ready(Step::Stop(reason))) => {
+                let program = program.take();
+                self.finish(process, &process.take_doom().unwrap_or(reason));
+                drop(program);
+                false
+            }
+            Some(Poll::Ready(step)) => {
+                let wants = program.as_ref().is_some_and(|program| program.wants_turn());
+                drop(program);
+                self.after(process, &step, wants)
+            }
+            Some(Poll::Pending) | None => {
+                drop(program);
+                self.arm(process);
+                process.end(false)
+            }
+        }
+    }
+
+    /// Accepts signals; the reason if the process has to end.
+    fn take_in(self: &Arc<Self>, process: &Process) -> Option<ExitReason> {
+        if let Some(reason) = process.take_doom() {
+            return Some(reason);
+        }
+        process.with_actor(|actor| {
+            // What an actor with much to do did not take in yet stays in the inbox, where it
+            // counts for those who send.
+            if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
+                actor.accept(|queue| process.drain(queue));
+            }
+            actor.expire(Instant::now);
+            actor.ending()
+        })
+    }
+
+    /// A turn is over; whether the process wants another at once.
+    fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
+        let (started, waiting, wake) = process.with_actor(|actor| {
+            let started = if *step == Step::Starting {
+                None
+            } else {
+                actor.starter.take()
+            };
+            actor.settle(step, Instant::now);
+            (started, actor.mailbox_len(), actor.arm())
+        });
+        if let Some(Starter { parent, tag }) = started {
+            self.signal(
+                parent,
+                Signal::Spawned {
+                    tag,
+                    result: Ok(process.pid),
+                },
+            );
+        }
+        if let Some(at) = wake {
+            self.wake_process_at(process, at);
+        }
+        process.end(wants || waiting > 0)
+    }
+
+    pub(super) fn arm(&self, process: &Arc<Process>) {
+        if let Some(at) = process.with_actor(Actor::arm) {
+            self.wake_process_at(process, at);
+        }
+    }
+
+    pub(super) fn wake_process_at(&self, process: &Arc<Process>, at: Instant) {
+        self.timers
+            .set(at, None, Action::Wake(Arc::downgrade(process)));
+    }
+
+    /// A process has ended: answers everybody who waits for it. Once.
+    pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
+        self.table.remove(process.pid.serial);
+        let left = process.close();
+        let (signals, by_name, starter) = process.with_actor(|actor| {
+            // What came too late to be taken in is answered in order: links and monitors
+            // among it get the true reason.
+            let mut left = Some(left);
+            actor.accept(|queue| *queue = left.take().unwrap_or_default());
+            let by_name = actor.monitored_by_name(None);
+            (actor.farewell(reason), by_name, actor.starter.take())
+        });
+        let names = std::mem::take(&mut *process.names());
+        for name in names {
+            self.registry.release(&name, process.pid);
+        }
+        // After it was taken out of the table: whoever notes it too late finds it gone.
+        if process.in_cluster_tables.load(Ordering::SeqCst) {
+            self.network().actor_gone(process.pid);
+        }
+        if let Some(Starter { parent, tag }) = starter {
+            let result = Err(SpawnError::InitFailed(reason.clone()));
+            self.signal(parent, Signal::Spawned { tag, result });
+        }
+        for (to, signal) in signals {
+            self.signal_of(process.pid, to, signal);
+        }
+        self.demonitor_by_name(process.pid, by_name);
+        // Ends that somebody asked for are no news; the others are what a crash report is.
+        let (actor, module) = (process.pid.display(0), process.label());
+        match reason {
+            ExitReason::Normal
+            | ExitReason::Shutdown
+            | ExitReason::Killed
+            | ExitReason::Kill
+            | ExitReason::AlreadyStarted(_)
+            // Data for whoever watches, such as the result of a function called remotely.
+            | ExitReason::Custom(_) => {
+                tracing::debug!(%actor, module, %reason, "actor ended");
+            }
+            reason => tracing::warn!(%actor, module, %reason, "actor ended"),
+        }
+    }
+}
