@@ -28,7 +28,7 @@ from common.rig import Failed, Rig, first_line, say, the_component, the_program
 
 MESH_TIMEOUT_S = 600
 """How long all nodes may take to see each other."""
-POLL_S = 0.05
+POLL_S = 0.005
 LAUNCHES_AT_ONCE = 4
 """Nodes that may be starting at the same time: each derives its key, which takes a processor."""
 SETTLE_S = 3

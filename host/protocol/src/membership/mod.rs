@@ -11,6 +11,12 @@
 //! [`REDIAL_MAX_MS`], unless a user disconnected it, or it left; then it stays away until one
 //! side is asked to connect.
 //!
+//! A disconnect, as OTP's `disconnect_node/1`, is seen by both nodes and touches no other link.
+//! The two stay apart, by their runs, until one of them is asked to connect, as whoever names a
+//! node does. Stricter than OTP: neither the news of a third node nor that of a new one brings
+//! them together again. And no third node cuts links of its own because of it, as OTP's `global`
+//! does since 25 to prevent overlapping partitions: names need no such rule (`crate::global`).
+//!
 //! Deliberately does not know sockets or ticks; a silent peer is a link that the shell closed.
 
 mod dialling;

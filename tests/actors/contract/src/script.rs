@@ -906,7 +906,12 @@ impl Show for Message {
                 format!("conflict {} {}", name.show(s), s.pid(*pid))
             }
             Self::NodeUp(event) => format!("node-up {event:?}"),
-            Self::NodeDown(event) => format!("node-down {event:?}"),
+            Self::NodeDown(event) => format!(
+                "node-down {} {:?} {}",
+                event.node,
+                event.kind,
+                event.reason.show(s)
+            ),
             Self::GroupJoined((tag, group, pids)) => {
                 format!(
                     "group-joined {} {} {}",
