@@ -24,6 +24,8 @@ mod world;
 
 use std::fmt;
 
+pub(crate) use rng::Rng;
+
 use wasm_node_protocol::cluster::Cluster;
 use wasm_node_protocol::{global, groups, membership};
 
@@ -203,7 +205,11 @@ impl fmt::Display for Failure {
         self.trace
             .iter()
             .try_for_each(|line| writeln!(f, "  {line}"))?;
-        writeln!(f, "seed {} broke \"{}\": {}", self.seed, self.invariant, self.what)?;
+        writeln!(
+            f,
+            "seed {} broke \"{}\": {}",
+            self.seed, self.invariant, self.what
+        )?;
         write!(
             f,
             "(to run it alone: WASM_NODE_SIM_SEED={} cargo test -p wasm-node-tests --test simulation)",

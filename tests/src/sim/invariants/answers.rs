@@ -42,10 +42,9 @@ impl Invariant for Answers {
 
     fn at_rest(&mut self, _: &View<'_>) -> Result<(), Broken> {
         match self.waiting.first() {
-            Some((node, request)) => broken(
-                &[*node],
-                format!("n{node}: {request:?} was never answered"),
-            ),
+            Some((node, request)) => {
+                broken(&[*node], format!("n{node}: {request:?} was never answered"))
+            }
             None => Ok(()),
         }
     }

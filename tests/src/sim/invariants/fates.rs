@@ -110,7 +110,11 @@ impl Fates {
             "{:?} was told of the end of {:?}: {reason:?}; but the connection {} down, and its end was {:?}",
             tie.by,
             tie.of,
-            if self.was_cut(tie) { "went" } else { "did not go" },
+            if self.was_cut(tie) {
+                "went"
+            } else {
+                "did not go"
+            },
             self.ended.get(&tie.of),
         ))
     }

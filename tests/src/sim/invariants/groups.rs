@@ -65,7 +65,8 @@ impl Invariant for Groups {
                 joins: false,
                 done,
             } if leave(joined, group, *pid) != *done => {
-                let what = format!("n{node}: {pid:?} left {group}, which the machine took as {done}");
+                let what =
+                    format!("n{node}: {pid:?} left {group}, which the machine took as {done}");
                 return broken(&[node], what);
             }
             Seen::Process(Fact::Ended(pid, _)) => joined.retain(|(_, member), _| member != pid),

@@ -69,8 +69,9 @@ impl Invariant for Membership {
                 .map(|(_, peer)| (&peer.name, peer.incarnation))
                 .collect();
             if told != peers.keys().copied().collect() {
-                let what =
-                    format!("n{index}: node-up and node-down leave {told:?}, the machine {peers:?}");
+                let what = format!(
+                    "n{index}: node-up and node-down leave {told:?}, the machine {peers:?}"
+                );
                 return broken(&[index], what);
             }
             if node.cluster.hello().kind == NodeKind::Hidden {

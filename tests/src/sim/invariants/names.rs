@@ -140,8 +140,9 @@ impl Invariant for Names {
         let seen = table.iter().map(|(name, pid)| (name.as_str(), *pid));
         if !seen.eq(state.cluster.global().holders()) {
             let known: Vec<_> = state.cluster.global().holders().collect();
-            let what =
-                format!("n{node}: outputs make the name table {table:?}, the machine has {known:?}");
+            let what = format!(
+                "n{node}: outputs make the name table {table:?}, the machine has {known:?}"
+            );
             return broken(&[node], what);
         }
         Ok(())

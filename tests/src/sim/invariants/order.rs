@@ -73,8 +73,7 @@ impl Invariant for Order {
             Seen::Arrived { conn, to, body } => self.arrived(*conn, *to, body).map(|_| ()),
             Seen::Process(Fact::Message {
                 to,
-                message:
-                    Message::Info(body) | Message::Cast(body) | Message::Request { body, .. },
+                message: Message::Info(body) | Message::Cast(body) | Message::Request { body, .. },
             }) => self.taken(*to, body),
             _ => Ok(()),
         };

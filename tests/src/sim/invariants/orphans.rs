@@ -44,8 +44,9 @@ impl Invariant for Orphans {
         for (index, node) in view.running() {
             let global = node.cluster.global();
             if let Some((name, claimant, claim)) = global.promises().next() {
-                let what =
-                    format!("n{index}: {name} is promised for ever, to claim {claim} of {claimant}");
+                let what = format!(
+                    "n{index}: {name} is promised for ever, to claim {claim} of {claimant}"
+                );
                 return broken(&[], what);
             }
             if let Some((claim, name, _)) = global.pending_claims().next() {

@@ -195,8 +195,7 @@ impl SimNode {
     }
 
     fn broken(&mut self, what: String) {
-        self.effects
-            .push_back(Effect::Notice(Notice::Broken(what)));
+        self.effects.push_back(Effect::Notice(Notice::Broken(what)));
     }
 
     fn write_handshake(&mut self, now: Millis, link: LinkId, message: Vec<u8>) {

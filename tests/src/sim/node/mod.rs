@@ -170,10 +170,7 @@ impl SimNode {
         let Some(peer) = self.processes.suspended(pid) else {
             return false;
         };
-        let link = self
-            .routes
-            .get(&peer)
-            .and_then(|link| self.links.get(link));
+        let link = self.routes.get(&peer).and_then(|link| self.links.get(link));
         let waits = link.is_some_and(|link| link.writer.queued_bytes() > PEER_QUEUE_LOW_BYTES);
         if !waits {
             self.processes.resume(pid);

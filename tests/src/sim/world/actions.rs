@@ -163,10 +163,7 @@ impl World {
             _ => self.rng.below(200),
         } as usize;
         let times = self.rng.between(1, 5);
-        let timeout = self
-            .rng
-            .chance(80)
-            .then(|| self.rng.between(20, 4_000));
+        let timeout = self.rng.chance(80).then(|| self.rng.between(20, 4_000));
         let pick = self.rng.bits() as usize;
         let many = self.actors_of(node).len() >= MAX_ACTORS;
         self.with(node, |node, now| {

@@ -261,12 +261,7 @@ impl World {
         self.check_all(|invariant, view| invariant.saw(view, node, seen));
     }
 
-    fn note(
-        &mut self,
-        topic: Topic,
-        nodes: &[NodeIndex],
-        text: impl FnOnce(&Trace) -> String,
-    ) {
+    fn note(&mut self, topic: Topic, nodes: &[NodeIndex], text: impl FnOnce(&Trace) -> String) {
         self.trace.note(self.now, topic, nodes, text);
     }
 

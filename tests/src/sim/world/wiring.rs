@@ -273,11 +273,7 @@ fn topic_of(output: &ClusterOutput) -> (Topic, bool) {
 fn fact_in_words(trace: &Trace, fact: &Fact) -> String {
     let name = |pid: &wasm_node_protocol::Pid| trace.actor(*pid);
     let cut = |connected: &bool| {
-        if *connected {
-            ""
-        } else {
-            " (no connection)"
-        }
+        if *connected { "" } else { " (no connection)" }
     };
     match fact {
         Fact::Began(pid) => format!("{} begins", name(pid)),
