@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod component;
 pub mod http;
+pub mod net;
 pub mod node;
 pub mod process;
 pub mod program;

@@ -109,7 +109,8 @@ impl Site {
         Node::launch(name.into(), self.start_command(naming, name, args)?)
     }
 
-    fn start_command(&self, naming: &[&str], name: &str, args: &[&str]) -> Result<Command> {
+    /// The command that [`Site::launch_as`] runs.
+    pub fn start_command(&self, naming: &[&str], name: &str, args: &[&str]) -> Result<Command> {
         let data = self.path(name).join("data");
         let compiled = data.join("compiled");
         if !compiled.exists() {
@@ -214,7 +215,8 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn launch(name: String, command: Command) -> Result<Self> {
+    /// Starts a node by a command of [`Site::start_command`].
+    pub fn launch(name: String, command: Command) -> Result<Self> {
         let process = Process::start(command, &Log::default())?;
         Ok(Self { name, process })
     }

@@ -24,6 +24,8 @@ mod world;
 
 use std::fmt;
 
+pub(crate) use rng::Rng;
+
 use wasm_node_protocol::cluster::Cluster;
 use wasm_node_protocol::{global, groups, membership};
 

@@ -1,7 +1,9 @@
 //! The actors by which the tests see what the contract (`wit/`) is like from inside: the first
 //! word of the arguments says which. `Script` exercises every import and writes down what comes
-//! back; `Member` keeps state and tells what happened to it; `Herd` has many members.
+//! back; `Member` keeps state and tells what happened to it; `Herd` has many members;
+//! `Chatter` talks to others without end.
 
+mod chatter;
 mod herd;
 mod member;
 mod script;
@@ -10,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use chatter::Chatter;
 use herd::Herd;
 use member::Member;
 use wasm_node_sdk::bindings::wasm_node::actor::mailbox;
@@ -23,6 +26,8 @@ pub enum Role {
     Member(Box<Member>),
     /// See `herd`.
     Herd(Box<Herd>),
+    /// See `chatter`.
+    Chatter(Box<Chatter>),
 }
 
 impl Actor for Role {
@@ -40,6 +45,10 @@ impl Actor for Role {
         match text.split_once(' ').unwrap_or((&text, "")) {
             ("script", peer) => Ok((
                 Self::Script(Box::pin(script::run(peer.into()))),
+                Outcome::Wait,
+            )),
+            ("chatter", others) => Ok((
+                Self::Chatter(Box::new(Chatter::new(others))),
                 Outcome::Wait,
             )),
             ("herd", module) => Ok((Self::Herd(Box::new(Herd::new(module))), Outcome::Wait)),
@@ -68,6 +77,12 @@ impl Actor for Role {
                     }
                 }
                 member.outcome()
+            }
+            Self::Chatter(chatter) => {
+                while let Some(message) = mailbox::next() {
+                    chatter.handle(message);
+                }
+                Outcome::Wait
             }
             Self::Herd(herd) => {
                 while let Some(message) = mailbox::next() {
