@@ -58,9 +58,12 @@ struct Shared {
     over: AtomicBool,
 }
 
+/// A packet on its way: when it arrives, in which order, at which host, and its bytes.
+type OnItsWay = Reverse<(Instant, u64, usize, Vec<u8>)>;
+
 struct State {
     rules: Vec<Vec<Rule>>,
-    waiting: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    waiting: BinaryHeap<OnItsWay>,
     next: u64,
     random: crate::sim::Rng,
 }
