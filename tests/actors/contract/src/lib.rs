@@ -47,10 +47,9 @@ impl Actor for Role {
                 Self::Script(Box::pin(script::run(peer.into()))),
                 Outcome::Wait,
             )),
-            ("chatter", others) => Ok((
-                Self::Chatter(Box::new(Chatter::new(others))),
-                Outcome::Wait,
-            )),
+            ("chatter", others) => {
+                Ok((Self::Chatter(Box::new(Chatter::new(others))), Outcome::Wait))
+            }
             ("herd", module) => Ok((Self::Herd(Box::new(Herd::new(module))), Outcome::Wait)),
             (how, rest) => {
                 let (member, outcome) = Member::begin(how, rest, &args)?;

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use memory::{grow, heap};
+use wasm_node_sdk::bindings::wasm_node::actor::types::{NodeEvent, NodeKind};
 use wasm_node_sdk::bindings::wasm_node::actor::{
     code, global, mailbox, node, process, registry, timer,
 };
-use wasm_node_sdk::bindings::wasm_node::actor::types::{NodeEvent, NodeKind};
 use wasm_node_sdk::{Destination, ExitReason, Message, Outcome, Pid, Ref, ReplyTo, SaveError};
 
 /// What a dirty actor leaves everywhere.
@@ -269,7 +269,8 @@ impl Member {
                 NodeKind::Hidden => "hidden",
             };
             let words = event.reason.replace(',', ";");
-            self.events.push(format!("{what}:{}:{kind}:{words}", event.node));
+            self.events
+                .push(format!("{what}:{}:{kind}:{words}", event.node));
         }
     }
 
