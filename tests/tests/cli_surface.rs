@@ -27,7 +27,7 @@ Commands:
   modules     List the modules of a node with the digests of their versions
   spawn       Start an actor on a node, and print its pid
   call        Call an actor with a text, and print its reply
-  whereis     Print the pid of the actor that has a name, as a node knows it
+  whereis     Print the pid of the actor that has a name, as a node knows it; without a name, all global names with their holders
   exit        Send an actor an exit signal, as Erlang's exit/2
   connect     Connect a node to another, and so to all that one knows
   disconnect  Cut a node's connection to another, and to no third; they stay apart until one names the other
