@@ -239,7 +239,13 @@ impl World {
                 };
             }
             // One of an earlier run of its node.
-            1 => pid.node = self.trace.any_run(&mut self.rng)?,
+            1 => {
+                let run = self.trace.any_run(&mut self.rng)?;
+                let mut running = self.nodes.iter().flatten();
+                if running.all(|node| node.incarnation != run) {
+                    pid.node = run;
+                }
+            }
             _ => {}
         }
         Some(pid)
