@@ -1,0 +1,312 @@
+//! The layouts of the contract's own types, as `wit/` has them: fields and cases in its order.
+
+use wasm_node_protocol::groups::GroupChange;
+use wasmtime::{Result, ValRaw, ValType, bail};
+
+use super::{
+    Guest, Layout, Lift, Lower, align_up, flatten_cases, load_tag, max, slice, store_pointer,
+};
+use crate::process;
+use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
+use crate::wasm::bindings::wasm_node::actor::global::Resolver;
+use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
+use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
+use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
+use crate::wasm::bindings::wasm_node::actor::types as wit;
+
+record!(wit::Pid, (node: node: u64, serial: serial: u64), Self { node, serial });
+record!(wit::Ref, (node: node: u64, serial: serial: u64), Self { node, serial });
+record!(wit::ReplyTo, (pid: pid: wit::Pid, tag: tag: wit::Ref), Self { pid, tag });
+record!(
+    wit::NodeEvent,
+    (node: node: String, kind: kind: wit::NodeKind, reason: reason: String),
+    Self { node, kind, reason }
+);
+record!(
+    ModuleInfo,
+    (name: name: String, digest: digest: String, actors: actors: u32),
+    Self { name, digest, actors }
+);
+record!(
+    SpawnOptions,
+    (flags: flags: SpawnFlags, name: name: Option<String>, global: global: Option<String>),
+    Self { flags, name, global }
+);
+
+impl Layout for SpawnFlags {
+    const SIZE: usize = 1;
+    const ALIGN: usize = 1;
+    const FLATS: usize = 1;
+    fn flatten(into: &mut Vec<ValType>) {
+        into.push(ValType::I32);
+    }
+}
+
+fn spawn_flags(bits: u32) -> SpawnFlags {
+    let flags = [
+        SpawnFlags::LINK,
+        SpawnFlags::MONITOR,
+        SpawnFlags::AWAIT_INIT,
+    ];
+    let set = flags.into_iter().enumerate();
+    set.filter(|(bit, _)| bits >> bit & 1 == 1)
+        .fold(SpawnFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+impl Lift for SpawnFlags {
+    fn lift(flats: &[ValRaw], _: &[u8]) -> Result<Self> {
+        Ok(spawn_flags(flats[0].get_u32()))
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        Ok(spawn_flags(load_tag(memory, at)?))
+    }
+}
+
+impl Lower for SpawnFlags {
+    fn store(self, _: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        let flags = [
+            SpawnFlags::LINK,
+            SpawnFlags::MONITOR,
+            SpawnFlags::AWAIT_INIT,
+        ];
+        let set = flags.into_iter().enumerate();
+        let bits = set.filter(|(_, flag)| self.contains(*flag));
+        to[0] = bits.map(|(bit, _)| 1 << bit).sum();
+        Ok(())
+    }
+}
+
+variant!(
+    wit::ExitReason, (),
+    {
+        6 Self::AlreadyStarted(pid) => Self::AlreadyStarted(pid), pid: wit::Pid;
+        7 Self::Trap(text) => Self::Trap(text), text: String;
+        8 Self::Limit(text) => Self::Limit(text), text: String;
+        9 Self::Error(text) => Self::Error(text), text: String;
+        10 Self::Custom(data) => Self::Custom(data), data: Vec<u8>;
+    },
+    {
+        0 Self::Normal => Self::Normal;
+        1 Self::Shutdown => Self::Shutdown;
+        2 Self::Kill => Self::Kill;
+        3 Self::Killed => Self::Killed;
+        4 Self::Noproc => Self::Noproc;
+        5 Self::Noconnection => Self::Noconnection;
+    }
+);
+variant!(
+    wit::Destination, (),
+    {
+        0 Self::Pid(pid) => Self::Pid(pid), pid: wit::Pid;
+        1 Self::Name(name) => Self::Name(name), name: String;
+        2 Self::RemoteName(name) => Self::RemoteName(name), name: (String, String);
+        3 Self::Global(name) => Self::Global(name), name: String;
+    },
+    {}
+);
+variant!(
+    wit::CallError, (),
+    { 3 Self::Exit(reason) => Self::Exit(reason), reason: wit::ExitReason; },
+    {
+        0 Self::Timeout => Self::Timeout;
+        1 Self::Noproc => Self::Noproc;
+        2 Self::Noconnection => Self::Noconnection;
+        4 Self::TooLarge => Self::TooLarge;
+    }
+);
+variant!(
+    wit::SpawnError, (),
+    {
+        0 Self::NoSuchModule(name) => Self::NoSuchModule(name), name: String;
+        1 Self::BadModule(text) => Self::BadModule(text), text: String;
+        4 Self::NameTaken(pid) => Self::NameTaken(pid), pid: wit::Pid;
+        5 Self::InitFailed(reason) => Self::InitFailed(reason), reason: wit::ExitReason;
+    },
+    {
+        2 Self::TooManyActors => Self::TooManyActors;
+        3 Self::Noconnection => Self::Noconnection;
+    }
+);
+variant!(
+    wit::RegisterError, (),
+    {
+        0 Self::Taken(pid) => Self::Taken(pid), pid: wit::Pid;
+        1 Self::BadName(text) => Self::BadName(text), text: String;
+        5 Self::Minority(seen) => Self::Minority(seen), seen: (u32, u32);
+    },
+    {
+        2 Self::Noproc => Self::Noproc;
+        3 Self::Timeout => Self::Timeout;
+        4 Self::Noconnection => Self::Noconnection;
+    }
+);
+variant!(
+    Resolver, (),
+    { 3 Self::Ask(name) => Self::Ask(name), name: String; },
+    {
+        0 Self::NotifyLoser => Self::NotifyLoser;
+        1 Self::ExitLoser => Self::ExitLoser;
+        2 Self::NotifyAll => Self::NotifyAll;
+    }
+);
+variant!(
+    GroupError, (),
+    {
+        0 Self::BadName(text) => Self::BadName(text), text: String;
+        1 Self::NotLocal(pid) => Self::NotLocal(pid), pid: wit::Pid;
+        2 Self::TooMany(text) => Self::TooMany(text), text: String;
+    },
+    {}
+);
+variant!(
+    wit::NodeKind, (), {},
+    { 0 Self::Visible => Self::Visible; 1 Self::Hidden => Self::Hidden; }
+);
+variant!(
+    NodeSet, (), {},
+    {
+        0 Self::Visible => Self::Visible;
+        1 Self::Hidden => Self::Hidden;
+        2 Self::All => Self::All;
+    }
+);
+variant!(
+    wit::Outcome, (),
+    {
+        2 Self::WaitFor(ms) => Self::WaitFor(ms), ms: u32;
+        4 Self::Stop(reason) => Self::Stop(reason), reason: wit::ExitReason;
+    },
+    {
+        0 Self::Starting => Self::Starting;
+        1 Self::Wait => Self::Wait;
+        3 Self::Hibernate => Self::Hibernate;
+    }
+);
+variant!(
+    wit::Start, (),
+    {
+        0 Self::Fresh(args) => Self::Fresh(args), args: Vec<u8>;
+        1 Self::Restored(saved) => Self::Restored(saved), saved: Vec<u8>;
+    },
+    {}
+);
+variant!(
+    wit::SaveError, (),
+    { 1 Self::Refused(why) => Self::Refused(why), why: String; },
+    { 0 Self::Busy => Self::Busy; }
+);
+// The cases of `types.wit` in their order. The host's own message is lowered, not the
+// bindings', so that bodies are copied once.
+variant!(
+    layout process::Message, (),
+    bytes::Bytes,
+    (wit::ReplyTo, bytes::Bytes),
+    (wit::Ref, Result<bytes::Bytes, wit::CallError>),
+    (wit::Ref, wit::Pid, wit::ExitReason),
+    (wit::Pid, wit::ExitReason),
+    wit::Ref,
+    (wit::Ref, Result<wit::Pid, wit::SpawnError>),
+    (wit::Ref, Result<(), wit::RegisterError>),
+    (wit::Ref, Result<String, String>),
+    (String, wit::Pid),
+    wit::NodeEvent,
+    (wit::Ref, String, Vec<wit::Pid>)
+);
+
+impl Lower for process::Message {
+    fn store(self, guest: &mut Guest<'_>, to: &mut [u8]) -> Result<()> {
+        use process::Message as M;
+        let tag: u8 = match &self {
+            M::Info(_) => 0,
+            M::Cast(_) => 1,
+            M::Request { .. } => 2,
+            M::Response { .. } => 3,
+            M::Down { .. } => 4,
+            M::Exit { .. } => 5,
+            M::Timer { .. } => 6,
+            M::Timeout => 7,
+            M::Spawned { .. } => 8,
+            M::Registered { .. } => 9,
+            M::Connected { .. } => 10,
+            M::NameConflict { .. } => 11,
+            M::NodeUp(_) => 12,
+            M::NodeDown(_) => 13,
+            M::Group { event, .. } => match event.change {
+                GroupChange::Joined => 14,
+                GroupChange::Left => 15,
+            },
+        };
+        to[0] = tag;
+        let to = &mut to[align_up(1, Self::ALIGN)..];
+        match self {
+            M::Info(body) | M::Cast(body) => body.store_first(guest, to),
+            M::Request { from, tag, body } => {
+                let reply_to = wit::ReplyTo {
+                    pid: from.into(),
+                    tag: tag.into(),
+                };
+                (reply_to, body).store_first(guest, to)
+            }
+            M::Response { tag, result } => {
+                let result = result.map_err(wit::CallError::from);
+                (wit::Ref::from(tag), result).store_first(guest, to)
+            }
+            M::Down { tag, pid, reason } => {
+                let reason = wit::ExitReason::from(reason);
+                (wit::Ref::from(tag), wit::Pid::from(pid), reason).store_first(guest, to)
+            }
+            M::Exit { from, reason } => {
+                (wit::Pid::from(from), wit::ExitReason::from(reason)).store_first(guest, to)
+            }
+            M::Timer { tag } => wit::Ref::from(tag).store_first(guest, to),
+            M::Timeout => Ok(()),
+            M::Spawned { tag, result } => {
+                let result = result.map(wit::Pid::from).map_err(wit::SpawnError::from);
+                (wit::Ref::from(tag), result).store_first(guest, to)
+            }
+            M::Registered { tag, result } => {
+                let result = result.map_err(wit::RegisterError::from);
+                (wit::Ref::from(tag), result).store_first(guest, to)
+            }
+            M::Connected { tag, result } => (wit::Ref::from(tag), result).store_first(guest, to),
+            M::NameConflict { name, holder } => {
+                (name, wit::Pid::from(holder)).store_first(guest, to)
+            }
+            M::NodeUp(event) | M::NodeDown(event) => {
+                wit::NodeEvent::from(event).store_first(guest, to)
+            }
+            M::Group { tag, event } => {
+                let pids: Vec<wit::Pid> = event.pids.into_iter().map(Into::into).collect();
+                (wit::Ref::from(tag), event.group, pids).store_first(guest, to)
+            }
+        }
+    }
+}
+
+pointer!(Vec<wit::Pid>, Vec<(String, Vec<wit::Pid>)>, Vec<ModuleInfo>);
+list!(wit::Pid, (String, Vec<wit::Pid>), ModuleInfo);
+
+impl Lift for Vec<wit::Pid> {
+    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
+        pids(
+            memory,
+            flats[0].get_u32() as usize,
+            flats[1].get_u32() as usize,
+        )
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        let (to, count) = (u32::load(memory, at)?, u32::load(memory, at + 4)?);
+        pids(memory, to as usize, count as usize)
+    }
+}
+
+fn pids(memory: &[u8], at: usize, count: usize) -> Result<Vec<wit::Pid>> {
+    if !at.is_multiple_of(wit::Pid::ALIGN) {
+        bail!("list pointer is not aligned");
+    }
+    let Some(bytes) = count.checked_mul(wit::Pid::SIZE) else {
+        bail!("pointer out of bounds of memory");
+    };
+    let each = slice(memory, at, bytes)?.chunks_exact(wit::Pid::SIZE);
+    each.map(|pid| wit::Pid::load(pid, 0)).collect()
+}
