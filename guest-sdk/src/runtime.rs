@@ -73,7 +73,8 @@ impl Answers {
     }
 }
 
-/// What to do when the answer to a spawn or a connect comes that nobody waits for any more.
+/// What to do when the answer to a spawn, a connect or a claim comes that nobody waits for any
+/// more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Orphan {
     /// Nothing.
@@ -308,14 +309,15 @@ impl Future for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         if !self.done {
-            RUNTIME.with(|rt| rt.answers.borrow_mut().remove(&self.key));
+            let _ = RUNTIME.try_with(|rt| rt.answers.borrow_mut().remove(&self.key));
         }
     }
 }
 
-/// Nobody waits for the answer to a spawn or a connect any more: it reaches no handler.
+/// Nobody waits for the answer to a spawn, a connect or a claim any more: it reaches no handler.
 pub(crate) fn adopt_orphan(tag: Ref, orphan: Orphan) {
-    RUNTIME.with(|rt| rt.orphans.borrow_mut().push((tag, orphan)));
+    // There is no runtime any more while it is taken down itself.
+    let _ = RUNTIME.try_with(|rt| rt.orphans.borrow_mut().push((tag, orphan)));
 }
 
 /// For a snapshot: upgrades must not let those answers through.
@@ -534,7 +536,7 @@ impl Runtime {
     fn take_orphan(&self, message: &Message) -> bool {
         let (tag, child) = match message {
             Message::Spawned((tag, spawned)) => (*tag, spawned.as_ref().ok()),
-            Message::Connected((tag, _)) => (*tag, None),
+            Message::Connected((tag, _)) | Message::Registered((tag, _)) => (*tag, None),
             _ => return false,
         };
         let mut orphans = self.orphans.borrow_mut();

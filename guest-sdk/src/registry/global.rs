@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Answer, Kind};
+use crate::runtime::{Answer, Kind, Orphan, adopt_orphan};
 use crate::sys::global as sys;
 use crate::time::millis;
 use crate::{Destination, Message, Pid, Ref, RegisterError};
@@ -163,10 +163,34 @@ impl Drop for Held {
     }
 }
 
-async fn answer(tag: Ref) -> Result<(), RegisterError> {
-    match Answer::of(tag, Kind::Registered).await {
-        Message::Registered((_, result)) => result,
-        _ => Err(RegisterError::Timeout),
+fn answer(tag: Ref) -> impl Future<Output = Result<(), RegisterError>> {
+    // Both now and not when first polled: the answer may come before that, or nobody wait for it.
+    let answer = Answer::of(tag, Kind::Registered);
+    let asked = Asked(Some(tag));
+    async move {
+        let answer = answer.await;
+        asked.has_its_answer();
+        match answer {
+            Message::Registered((_, result)) => result,
+            _ => Err(RegisterError::Timeout),
+        }
+    }
+}
+
+/// A claim whose answer has not come. If nobody waits for it any more, it reaches no handler.
+struct Asked(Option<Ref>);
+
+impl Asked {
+    fn has_its_answer(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(tag) = self.0 {
+            adopt_orphan(tag, Orphan::Lives);
+        }
     }
 }
 

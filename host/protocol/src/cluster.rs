@@ -446,8 +446,11 @@ impl Cluster {
                 if peer.kind == NodeKind::Visible && !self.is_hidden() {
                     self.groups.node_down(&peer.name);
                     // If it is up again over another link already, its node-up follows, and
-                    // says to the names that this one ended.
-                    if self.membership.link_to(&peer.name).is_none() {
+                    // says to the names that this one ended; but not if it is hidden now.
+                    let mut up = self.membership.peers();
+                    let follows =
+                        up.any(|(_, up)| up.name == peer.name && up.kind == NodeKind::Visible);
+                    if !follows {
                         let left = self.leaving.as_ref() == Some(&peer.name);
                         let node = peer.name.clone();
                         self.global

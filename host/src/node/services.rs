@@ -87,7 +87,11 @@ impl Inner {
     /// Connects to another node, and asks it to make an actor of a module that this one has.
     async fn connect_and_spawn(self: Arc<Self>, name: NodeName, spawning: Spawning) {
         match self.dist().connect(&name).await {
-            Ok(there) => self.spawn_there(there, spawning),
+            Ok(there) => {
+                // It waits for the parent's turn to end, for which no link may wait.
+                let spawn = move || self.spawn_there(there, spawning);
+                let _ = tokio::task::spawn_blocking(spawn).await;
+            }
             Err(error) => {
                 tracing::warn!(node = %name, %error, "cannot spawn there");
                 self.spawn_failed(spawning.parent.pid, spawning.tag, SpawnError::NoConnection);

@@ -66,7 +66,8 @@ impl Global {
         if let (Some(holder), false) = (self.obstacle(bid), terms.waits) {
             return Some(Err(RegisterError::Taken(holder)));
         }
-        if held >= most {
+        // Those under way may all be granted.
+        if held + self.claims.count() >= most {
             return bad(format!("this node holds {most} {what} already"));
         }
         if self.claims.count() >= MAX_PENDING_CLAIMS {

@@ -469,6 +469,8 @@ impl Membership {
             &WaitsFor::Node(name.clone()),
             &Err("disconnected by a user".into()),
         );
+        // One that was only dialled leaves nothing behind.
+        self.forget_if_unused(name);
     }
 
     fn leave(&mut self) {

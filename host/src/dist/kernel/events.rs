@@ -65,7 +65,7 @@ impl Kernel {
     /// Carries out what waits, in order, unless another thread is at it: that one looks again.
     pub(super) fn carry_out_events(&self, which: Which) {
         loop {
-            {
+            let for_the_task = {
                 let Some(_turn) = self.turn.try_lock() else {
                     return;
                 };
@@ -74,16 +74,20 @@ impl Kernel {
                         let mut state = self.state.lock();
                         let quick = state.events.front().is_none_or(Event::is_quick);
                         if which == Which::Quick && !quick {
-                            self.wake.notify_one();
-                            return;
+                            break true;
                         }
                         state.events.pop_front()
                     };
                     match event {
                         Some(event) => self.carry_out(event),
-                        None => break,
+                        None => break false,
                     }
                 }
+            };
+            if for_the_task {
+                // Only now: it must find the turn free.
+                self.wake.notify_one();
+                return;
             }
             if self.state.lock().events.is_empty() {
                 return;

@@ -274,8 +274,10 @@ impl Kernel {
     }
 
     pub fn claim(self: &Arc<Self>, owner: Pid, wish: Wish, tag: Ref) {
-        self.tables.engage(owner);
         self.step(|state, now| {
+            // Under the lock: whoever tells that it has ended comes before this, and the caller
+            // looks again, or after the claim.
+            self.tables.engage(owner);
             let (request, pid) = (state.ask(Asker::Claim { tag, owner }), owner);
             let claim = ClusterInput::Claim { request, pid, wish };
             state.cluster.handle(now, claim);
@@ -298,8 +300,11 @@ impl Kernel {
     }
 
     pub fn join(self: &Arc<Self>, group: GroupId, actors: &[Pid]) -> Result<(), GroupError> {
-        actors.iter().for_each(|actor| self.tables.engage(*actor));
-        self.step(|state, now| state.cluster.join(now, group, actors))
+        self.step(|state, now| {
+            // As in `claim`.
+            actors.iter().for_each(|actor| self.tables.engage(*actor));
+            state.cluster.join(now, group, actors)
+        })
     }
 
     pub fn leave(self: &Arc<Self>, group: &GroupId, actors: &[Pid]) -> bool {
@@ -313,8 +318,9 @@ impl Kernel {
         scope: &str,
         group: Option<&str>,
     ) -> Result<ByGroup, GroupError> {
-        self.tables.engage(watcher);
         let mut state = self.state.lock();
+        // As in `claim`.
+        self.tables.engage(watcher);
         state.cluster.monitor_groups(monitor, watcher, scope, group)
     }
 
