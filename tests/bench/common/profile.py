@@ -46,7 +46,7 @@ USER = [
 ]
 """By the innermost function that belongs to a part."""
 
-WASM_OBJECT = re.compile(r"\.cwasm|^\[?anon|^//anon|^perf-\d+\.map|\[JIT\]|memfd")
+WASM_OBJECT = re.compile(r"\.cwasm|^\[?anon|^//anon|(?:^|/)perf-\d+\.map|\[JIT\]|memfd")
 KERNEL_OBJECT = re.compile(r"^\[kernel|^\[guest\.kernel|\.ko\b|^\[vdso\]")
 FRAME = re.compile(r"^\s+[0-9a-f]+ (.*) \((.*)\)$")
 
@@ -78,7 +78,7 @@ def part(chain):
             if any(re.search(pattern, symbol) for symbol in inside):
                 return name
         return "kernel: other"
-    if chain[0] == ("[unknown]", "[unknown]"):
+    if chain[0][0] == "[unknown]":
         # All else has symbols, so this was compiled here and its file is gone.
         return "wasm: the actors' own code"
     for symbol, dso in chain:
