@@ -20,7 +20,7 @@ const PIECE_BYTES: i32 = 256 << 10;
 /// A component's, or a module's, bytes with the instructions replaced.
 pub(super) fn in_pieces(wasm: &[u8]) -> Cow<'_, [u8]> {
     let replaced = match Parser::is_component(wasm) {
-        true => component(wasm),
+        true => component(wasm, 0),
         false => module(wasm),
     };
     match replaced {
@@ -47,14 +47,20 @@ const CODE: u8 = 10;
 const TYPE: [u8; 6] = [0x60, 3, 0x7f, 0x7f, 0x7f, 0];
 const CALL: u8 = 0x10;
 
-fn component(wasm: &[u8]) -> Replaced {
+/// Components within components that are looked into; what lies deeper stays as it is.
+const MAX_DEPTH: u32 = 32;
+
+fn component(wasm: &[u8], depth: u32) -> Replaced {
+    if depth > MAX_DEPTH {
+        return Ok(None);
+    }
     let mut bytes = wasm.get(..HEADER_BYTES).unwrap_or_default().to_vec();
     let mut changed = false;
     for section in sections(wasm) {
         let (id, content) = section?;
         let replaced = match id {
             CORE_MODULE => module(content)?,
-            COMPONENT => component(content)?,
+            COMPONENT => component(content, depth + 1)?,
             _ => None,
         };
         changed |= replaced.is_some();

@@ -218,10 +218,18 @@ impl Scheduler {
             return;
         }
         runtime.network().flush();
+        let mut without_lane = None;
         if let Some((lane, turn)) = self.own_turn() {
-            self.detach(runtime, lane, turn);
+            let serial = self.lanes[lane].current.load(Ordering::Relaxed);
+            without_lane = self.detach(runtime, lane, turn).then_some(serial);
         }
         wait();
+        // From here on it may compute.
+        if let Some(serial) = without_lane {
+            let process = runtime.process(serial);
+            let doomed = || process.is_some_and(|process| process.is_doomed());
+            self.detached.enter(serial, doomed);
+        }
     }
 
     fn lane_for_outsider(&self) -> usize {
@@ -413,6 +421,10 @@ fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
                 HERE.with_borrow_mut(|here| here.as_mut().map(|here| here.turn = turn));
                 let again = strong.run(&process);
                 let detached = !lane.end_turn(turn);
+                if detached {
+                    // Before the process can have another turn, elsewhere.
+                    scheduler.detached.leave(serial);
+                }
                 if again {
                     scheduler.push_back(process);
                 }
@@ -421,7 +433,6 @@ fn drive(runtime: &Weak<Runtime>, at: usize, thread: u64) {
                     strong.network().flush();
                     // The lane has another driver; this thread's priority cannot be
                     // restored without privileges, so it ends.
-                    scheduler.detached.leave(serial);
                     scheduler.detached_threads.fetch_sub(1, Ordering::Relaxed);
                     return;
                 }

@@ -10,7 +10,7 @@ fn name(text: &str) -> NodeName {
 }
 
 fn node(own: &str, kind: NodeKind) -> Membership {
-    Membership::new(Hello::new(name(own), Incarnation(1), kind, 4_000), 7)
+    Membership::new(Hello::new(name(own), Incarnation(1_000), kind, 4_000), 7)
 }
 
 fn peer(text: &str, run: u64) -> Peer {

@@ -7,6 +7,7 @@
 
 use super::{DialTarget, Link, LinkId, MAX_PEERS, Membership, Stage};
 use crate::handshake::{Peer, Refusal};
+use crate::ids::NodeName;
 
 impl Membership {
     /// Whether a link whose peer has just introduced itself shall be.
@@ -26,6 +27,13 @@ impl Membership {
         };
         if self.leaving {
             return Err(Refusal::Unavailable("this node is stopping".into()));
+        }
+        // Pids say whose they are by the incarnation alone, and all who see a pid can read it.
+        let of_another = |name: &NodeName| *name != peer.name;
+        if self.known.name(peer.incarnation).is_some_and(of_another) {
+            return Err(Refusal::Unavailable(
+                "another node has that incarnation".into(),
+            ));
         }
         if self.known.is_superseded(peer.incarnation) {
             return Err(Refusal::Superseded);
