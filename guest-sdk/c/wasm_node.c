@@ -93,6 +93,40 @@ wn_pid wn_self(void) {
   return self;
 }
 
+wn_pid wn_group_leader(void) {
+  wn_pid leader;
+  wasm_node_actor_process_group_leader(&leader);
+  return leader;
+}
+
+void wn_set_group_leader(wn_pid target, wn_pid leader) {
+  wasm_node_actor_process_set_group_leader(&target, &leader);
+}
+
+wn_ref wn_read_line(uint32_t timeout_ms) {
+  /* A question without a line's end is seen before the answer is waited for. */
+  fflush(stdout);
+  wn_ref request;
+  wasm_node_actor_io_read_line(timeout_ms ? &timeout_ms : NULL, &request);
+  return request;
+}
+
+void wn_log(wn_log_level level, const char *format, ...) {
+  static const wasm_node_actor_io_log_level_t levels[] = {
+      WASM_NODE_ACTOR_IO_LOG_LEVEL_DEBUG, WASM_NODE_ACTOR_IO_LOG_LEVEL_INFO,
+      WASM_NODE_ACTOR_IO_LOG_LEVEL_WARNING, WASM_NODE_ACTOR_IO_LOG_LEVEL_ERROR};
+  char *text = NULL;
+  va_list values;
+  va_start(values, format);
+  int len = vasprintf(&text, format, values);
+  va_end(values);
+  if (len < 0) abort();
+  bindings_string_t string = {(uint8_t *)text, (size_t)len};
+  bindings_list_tuple2_string_string_t fields = {NULL, 0};
+  wasm_node_actor_io_log(levels[level], &string, &fields);
+  free(text);
+}
+
 wn_ref wn_monitor(wn_pid target) {
   wn_destination to = wn_to_pid(target);
   wn_ref monitor;
@@ -175,6 +209,15 @@ static outcome take_outcome(void) {
   return taken;
 }
 
+/* Text of others that nobody takes goes where this actor's own goes. */
+static void pass_on(wasm_node_actor_types_output_kind_t kind, wn_bytes text) {
+  /* Its own leader, it would print to itself for ever. */
+  if (wn_pid_equal(wn_group_leader(), wn_self())) return;
+  FILE *out = kind == WASM_NODE_ACTOR_TYPES_OUTPUT_KIND_STDERR ? stderr : stdout;
+  fwrite(text.ptr, 1, text.len, out);
+  fflush(out);
+}
+
 static void deliver(const wn_message *m) {
   switch (m->tag) {
   case WASM_NODE_ACTOR_TYPES_MESSAGE_INFO:
@@ -205,6 +248,21 @@ static void deliver(const wn_message *m) {
     break;
   case WASM_NODE_ACTOR_TYPES_MESSAGE_TIMEOUT:
     if (actor.on_timeout) actor.on_timeout();
+    break;
+  case WASM_NODE_ACTOR_TYPES_MESSAGE_OUTPUT:
+    if (actor.on_output) {
+      bool is_error = m->val.output.f1 == WASM_NODE_ACTOR_TYPES_OUTPUT_KIND_STDERR;
+      actor.on_output(m->val.output.f0, is_error, bytes_of(m->val.output.f2));
+    } else {
+      pass_on(m->val.output.f1, bytes_of(m->val.output.f2));
+    }
+    break;
+  case WASM_NODE_ACTOR_TYPES_MESSAGE_INPUT_REQUEST:
+    if (actor.on_input_request) {
+      actor.on_input_request(m->val.input_request);
+    } else {
+      wn_reply(m->val.input_request, (wn_bytes){NULL, 0});
+    }
     break;
   default:
     if (actor.on_other) actor.on_other(m);

@@ -58,6 +58,13 @@ typedef struct {
   void (*on_timer)(wn_ref timer);
   /* The time of wn_wait_for passed without a message. */
   void (*on_timeout)(void);
+  /* An actor whose group leader this is printed: a line, a part of one or several. Without this
+   * callback the text goes on to this actor's own group leader. */
+  void (*on_output)(wn_pid from, bool is_error, wn_bytes text);
+  /* An actor whose group leader this is wants a line of input: wn_reply answers, with the line and
+   * its end, or with nothing at the end of the input; now or in a later turn. Without this
+   * callback there is no input. */
+  void (*on_input_request)(wn_reply_to from);
   /* Any other message: spawned, registered, connected, name-conflict, node-up, node-down,
    * group-joined, group-left. */
   void (*on_other)(const wn_message *message);
@@ -84,6 +91,16 @@ bool wn_replyf(wn_reply_to to, const char *format, ...) __attribute__((format(pr
 wn_ref wn_request(wn_destination to, wn_bytes body, uint32_t timeout_ms);
 
 wn_pid wn_self(void);
+/* Where this actor's text goes and its input comes from. */
+wn_pid wn_group_leader(void);
+void wn_set_group_leader(wn_pid actor, wn_pid leader);
+/* Asks for a line of standard input: on_response with this ref follows, with the line and its
+ * end, or with nothing at the end of the input. 0 ms: as long as it takes. (With `wasi = true`,
+ * stdin works too.) */
+wn_ref wn_read_line(uint32_t timeout_ms);
+/* To the log of this actor's node. */
+typedef enum { WN_DEBUG, WN_INFO, WN_WARNING, WN_ERROR } wn_log_level;
+void wn_log(wn_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* on_down follows when it ends, at once if there is no such actor. */
 wn_ref wn_monitor(wn_pid actor);
 /* on_timer with this ref follows after so many milliseconds. */

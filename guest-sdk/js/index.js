@@ -14,6 +14,8 @@
 //     cast(body)  info(body)
 //     down({ monitor, actor, reason })   exit({ actor, reason })
 //     joined({ monitor, group, actors })   left({ monitor, group, actors })   of monitored groups
+//     output({ actor, kind, text })   an actor whose group leader this is printed: text as it came
+//     input(from)               one wants a line of input: as `call`, "" at the end of the input
 //     timer(ref)  timeout()  message(message)    `message` gets what no other handler takes
 //
 // A handler may be a generator: `const answer = yield call("other", "get")` waits for the answer
@@ -79,6 +81,13 @@ class Pending {
   }
 }
 
+/** A line of input that is to come, as text. */
+class Line extends Pending {
+  settle(answer) {
+    super.settle(answer.error === undefined ? { value: text(answer.value) } : answer);
+  }
+}
+
 /** Why a call got no reply; `reason` is the contract's call-error. */
 export class CallError extends Error {
   constructor(reason) {
@@ -97,6 +106,17 @@ export const reply = (from, body) => mailbox.reply(from, bytes(body));
 /** Sends a request; `yield` it for the reply. Without a time-out (null) it waits as long as the callee lives. */
 export const call = (to, body, timeoutMs = 5000) =>
   new Pending(mailbox.request(destination(to), bytes(body), timeoutMs));
+/** The next line of standard input: `yield` it for the line with its end, "" at the end of the
+ *  input. Without a time-out (null) it waits as long as it takes. */
+export const readLine = (timeoutMs = null) => new Line(io.readLine(timeoutMs));
+/** Where this actor's text goes and its lines come from. */
+export const groupLeader = () => process.groupLeader();
+/** Gives an actor another group leader. */
+export const setGroupLeader = (target, leader) => process.setGroupLeader(target, leader);
+/** Writes to the log of this actor's node: "debug", "info", "warning" or "error", a text, and an
+ *  object of named values. */
+export const log = (level, words, fields = {}) =>
+  io.log(level, words, Object.entries(fields).map(([name, value]) => [name, show(value)]));
 /** `yield` it to wait so long. */
 export const sleep = (ms) => new Pending(timer.start(ms));
 /** `yield` it for the answer to an operation of the contract that returned this ref. */
@@ -176,6 +196,13 @@ function settle(ref, answer) {
 const resultOf = (result, error) =>
   result.tag === "ok" ? { value: result.val } : { error: error(result.val) };
 
+// Text of others that nobody takes goes where this actor's own goes; but never round in a circle.
+function passOn(kind, data) {
+  const [leader, own] = [process.groupLeader(), process.self()];
+  if (leader.node === own.node && leader.serial === own.serial) return;
+  (kind === "stderr" ? io.printError : io.print)(text(data));
+}
+
 function deliver(handlers, message) {
   const { tag, val } = message;
   const nothing = () => {};
@@ -223,6 +250,17 @@ function deliver(handlers, message) {
       finish(handler.call(handlers, { monitor, group, actors }), nothing);
       return;
     }
+    case "output": {
+      const [actor, kind, data] = val;
+      if (handlers.output) finish(handlers.output({ actor, kind, text: text(data) }), nothing);
+      else passOn(kind, data);
+      return;
+    }
+    case "input-request":
+      finish(handlers.input ? handlers.input(val) : "", (line) => {
+        if (line !== undefined) reply(val, line);
+      });
+      return;
     case "response":
       if (settle(val[0], resultOf(val[1], (reason) => new CallError(reason)))) return;
       break;

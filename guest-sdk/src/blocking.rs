@@ -4,7 +4,7 @@
 use std::borrow::Borrow;
 use std::time::Duration;
 
-use crate::bindings::wasm_node::actor::{blocking, mailbox};
+use crate::bindings::wasm_node::actor::{blocking, io, mailbox};
 use crate::time::millis;
 use crate::{CallError, Destination, GenServer, Message, MultiReplies, Ref, ServerRef};
 
@@ -74,6 +74,18 @@ pub fn receive(timeout: Option<Duration>) -> Option<Message> {
 /// in the mailbox; none after the time-out.
 pub fn receive_ref(tag: Ref, timeout: Option<Duration>) -> Option<Message> {
     blocking::receive_ref(tag, timeout.map(millis))
+}
+
+/// As [`crate::io::read_line`]: the next line of standard input, or none at its end.
+///
+/// # Errors
+/// As there.
+pub fn read_line(timeout: Option<Duration>) -> Result<Option<String>, CallError> {
+    // The host answers each request once, with `timeout` at the latest.
+    match blocking::receive_ref(io::read_line(timeout.map(millis)), None) {
+        Some(Message::Response((_, result))) => crate::io::line(result?),
+        _ => Err(CallError::Timeout),
+    }
 }
 
 /// Waits.

@@ -26,6 +26,9 @@ pub(crate) enum Did {
     Exited(Pid, ExitReason),
     Connected(String, Ref),
     Printed(String),
+    SetGroupLeader(Pid, Pid),
+    ReadLine(Option<u32>, Ref),
+    Logged(String, Vec<(String, String)>),
 }
 
 #[derive(Default)]
@@ -34,6 +37,7 @@ struct Host {
     did: Vec<Did>,
     refs: u64,
     now: u64,
+    group_leader: Option<Pid>,
 }
 
 thread_local! {
@@ -41,6 +45,7 @@ thread_local! {
 }
 
 pub(crate) const ME: Pid = Pid { node: 1, serial: 1 };
+pub(crate) const USER: Pid = Pid { node: 1, serial: 2 };
 
 fn with<R>(f: impl FnOnce(&mut Host) -> R) -> R {
     HOST.with_borrow_mut(f)
@@ -158,6 +163,15 @@ pub(crate) mod process {
     pub(crate) fn is_alive(_: Pid) -> bool {
         true
     }
+    pub(crate) fn group_leader() -> Pid {
+        with(|host| host.group_leader.unwrap_or(USER))
+    }
+    pub(crate) fn set_group_leader(target: Pid, leader: Pid) {
+        if target == ME {
+            with(|host| host.group_leader = Some(leader));
+        }
+        note((), |()| Did::SetGroupLeader(target, leader));
+    }
 }
 
 pub(crate) mod timer {
@@ -274,5 +288,11 @@ pub(crate) mod io {
     }
     pub(crate) fn print_error(text: &str) {
         note((), |()| Did::Printed(text.into()));
+    }
+    pub(crate) fn read_line(timeout_ms: Option<u32>) -> Ref {
+        note(new_ref(), |tag| Did::ReadLine(timeout_ms, tag))
+    }
+    pub(crate) fn log(_: crate::log::Level, text: &str, fields: &[(String, String)]) {
+        note((), |()| Did::Logged(text.into(), fields.into()));
     }
 }

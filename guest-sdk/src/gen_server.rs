@@ -13,11 +13,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::groups::{self, GroupChange, GroupMonitor};
+use crate::io::InputRequest;
 use crate::snapshot::{self, Snapshot};
 use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
 use crate::{
-    Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, Pid, Ref, RegisterError, ReplyTo,
+    Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, OutputKind, Pid, Ref, RegisterError, ReplyTo,
     SaveError, SpawnError, Start, codec, rpc, runtime,
 };
 
@@ -55,8 +56,8 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
     }
 
     /// Takes any other message. The default ends the server at an exit signal that it traps
-    /// (so a supervisor's `shutdown` works), prints a warning for plain messages and ignores
-    /// the rest.
+    /// (so a supervisor's `shutdown` works), prints a warning for plain messages, passes text of
+    /// others on to its own group leader, has no lines for them, and ignores the rest.
     fn handle_info(&mut self, info: Info) -> impl Future<Output = Next> {
         async {
             match info {
@@ -68,6 +69,21 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
                         crate::self_pid(),
                         body.len()
                     );
+                    Next::Wait
+                }
+                Info::Output { kind, text, .. } => {
+                    // Its own leader, it would print to itself for ever.
+                    if crate::process::group_leader() != crate::self_pid() {
+                        let text = String::from_utf8_lossy(&text);
+                        match kind {
+                            OutputKind::Stdout => crate::io::print(&text),
+                            OutputKind::Stderr => crate::io::print_error(&text),
+                        }
+                    }
+                    Next::Wait
+                }
+                Info::InputRequest(request) => {
+                    request.end();
                     Next::Wait
                 }
                 _ => Next::Wait,
@@ -229,6 +245,17 @@ pub enum Info {
     Registered(Ref, Result<(), RegisterError>),
     /// The answer to a connect whose future was dropped.
     Connected(Ref, Result<String, String>),
+    /// An actor whose [group leader](crate::process::group_leader) this is printed.
+    Output {
+        /// Who.
+        pid: Pid,
+        /// To which of its outputs.
+        kind: OutputKind,
+        /// What, as it came: a line may come in parts, each actor's in order.
+        text: Vec<u8>,
+    },
+    /// An actor whose group leader this is wants a line of input.
+    InputRequest(InputRequest),
 }
 
 /// Whom to answer: Erlang's `From`. Plain data, so it can be kept in the state.
@@ -490,6 +517,8 @@ fn info(message: Message) -> Option<Info> {
         Message::Spawned((tag, result)) => Info::Spawned(tag, result),
         Message::Registered((tag, result)) => Info::Registered(tag, result),
         Message::Connected((tag, result)) => Info::Connected(tag, result),
+        Message::Output((pid, kind, text)) => Info::Output { pid, kind, text },
+        Message::InputRequest(from) => Info::InputRequest(InputRequest(from)),
         Message::Cast(_) | Message::Request(_) | Message::Response(_) => return None,
     })
 }

@@ -75,6 +75,7 @@ pub mod inbox;
 pub mod io;
 #[cfg(feature = "keyvalue")]
 pub mod keyvalue;
+pub mod log;
 pub mod node;
 pub mod process;
 pub mod registry;
@@ -110,7 +111,7 @@ pub use server_ref::{
 };
 pub use time::{Elapsed, send_after, sleep, timeout};
 pub use types::{
-    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, Pid, Ref,
+    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, OutputKind, Pid, Ref,
     RegisterError, ReplyTo, SaveError, SpawnError, Start,
 };
 

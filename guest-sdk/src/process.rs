@@ -19,6 +19,7 @@ pub struct SpawnOptions {
     monitor: bool,
     name: Option<String>,
     global: Option<String>,
+    group_leader: Option<Pid>,
 }
 
 impl SpawnOptions {
@@ -52,6 +53,12 @@ impl SpawnOptions {
         self
     }
 
+    /// With another [`group_leader`] than this actor's.
+    pub fn group_leader(mut self, leader: Pid) -> Self {
+        self.group_leader = Some(leader);
+        self
+    }
+
     /// With one of the two kinds of names.
     pub fn named(self, name: Name) -> Self {
         match name {
@@ -69,6 +76,7 @@ impl SpawnOptions {
             flags,
             name: self.name.clone(),
             global: self.global.clone(),
+            group_leader: self.group_leader,
         }
     }
 }
@@ -170,6 +178,20 @@ pub fn trap_exit(on: bool) -> bool {
 /// Whether an actor of this node lives.
 pub fn is_alive(target: Pid) -> bool {
     process::is_alive(target)
+}
+
+/// Where this actor's text goes and its lines of input come from: Erlang's `group_leader/0`. A
+/// new actor has its parent's, on whatever node it runs. Each node has one of its own, with the
+/// local name `user`, which also stands in for one that is gone.
+pub fn group_leader() -> Pid {
+    process::group_leader()
+}
+
+/// Gives an actor, of any node, another group leader: Erlang's `group_leader/2`, with the actor
+/// first. An actor that is one gets [`Info::Output`](crate::Info::Output) and
+/// [`Info::InputRequest`](crate::Info::InputRequest).
+pub fn set_group_leader(target: Pid, leader: Pid) {
+    process::set_group_leader(target, leader);
 }
 
 /// A watch over an actor's life, as plain data: it lives in the host, survives upgrades, and

@@ -2,9 +2,9 @@
 //! them.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -214,7 +214,20 @@ impl Drop for Node {
     }
 }
 
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
 impl Node {
+    /// As `launch`, with a pipe as its standard input.
+    pub fn launch_with_input(name: String, mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped());
+        let process = Process::start_with_stdin(command, &Log::default())?;
+        Ok(Self { name, process })
+    }
+
     /// Starts a node by a command of [`Site::start_command`].
     pub fn launch(name: String, command: Command) -> Result<Self> {
         let process = Process::start(command, &Log::default())?;

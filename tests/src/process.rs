@@ -1,6 +1,6 @@
 //! A process that a test started: what it prints, by event; its end, whatever happens.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -134,8 +134,14 @@ pub struct Process {
 impl Process {
     /// Starts it. Its standard error goes to `stderr`, which it may share with others.
     pub fn start(mut command: Command, stderr: &Log) -> Result<Self> {
+        command.stdin(Stdio::null());
+        Self::start_with_stdin(command, stderr)
+    }
+
+    /// As `start`, with the standard input that the command says. If that is a pipe, see
+    /// [`Process::type_in`].
+    pub fn start_with_stdin(mut command: Command, stderr: &Log) -> Result<Self> {
         command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl.
@@ -167,6 +173,19 @@ impl Process {
             stdout,
             stderr: stderr.clone(),
         })
+    }
+
+    /// Writes to its standard input, a pipe.
+    pub fn type_in(&mut self, text: &str) -> Result<()> {
+        let pipe = self.child.stdin.as_mut().context("it has no input pipe")?;
+        pipe.write_all(text.as_bytes())
+            .and_then(|()| pipe.flush())
+            .context("cannot write to its standard input")
+    }
+
+    /// Closes its standard input.
+    pub fn end_input(&mut self) {
+        self.child.stdin = None;
     }
 
     /// Its id.

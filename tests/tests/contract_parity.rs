@@ -97,10 +97,14 @@ fn both_ways_show_an_actor_the_same() -> Result<()> {
         "node-down",
         "group-joined",
         "group-left",
+        "output",
+        "input-request",
     ] {
         let line = format!("    {kind}");
         let own = format!("own {kind}: ");
-        let came = |text: &str| text.starts_with(&line) || text.starts_with(&own);
+        let taken = format!("taken: {kind} ");
+        let begins = [&line, &own, &taken];
+        let came = |text: &str| begins.iter().any(|begin| text.starts_with(*begin));
         ensure!(core.lines().any(came), "no message {kind} came:\n{core}");
     }
     for reason in [

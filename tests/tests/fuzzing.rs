@@ -216,8 +216,8 @@ mod corpus {
     use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Refusal};
     use wasm_node_protocol::membership::MembershipMessage;
     use wasm_node_protocol::{
-        CallError, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref,
-        RegisterError, Signal, SpawnError, SpawnOptions, Target,
+        CallError, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, OutputKind, Pid,
+        Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
     };
 
     fn pid(serial: u64) -> Pid {
@@ -296,6 +296,20 @@ mod corpus {
             },
             Signal::NodeUp(event()),
             Signal::NodeDown(event()),
+            Signal::Output {
+                from: pid(12),
+                kind: OutputKind::Stderr,
+                text: Bytes::from_static(b"a line\n"),
+            },
+            Signal::InputRequest {
+                from: pid(13),
+                tag: tag(13),
+                timeout_ms: Some(1_000),
+            },
+            Signal::GroupLeader {
+                from: pid(14),
+                leader: pid(15),
+            },
         ];
         signals.extend(reasons.map(|reason| Signal::Down {
             tag: tag(10),
@@ -427,6 +441,7 @@ mod corpus {
                 options: SpawnOptions {
                     link: true,
                     name: Some("worker".into()),
+                    group_leader: Some(pid(3)),
                     ..SpawnOptions::default()
                 },
             },

@@ -42,6 +42,17 @@ impl Pid {
         (slot as u32, (serial >> SLOT_BITS) as u32)
     }
 
+    /// A node's own group leader, which its registry calls `user`. It has no slot of its own, lives
+    /// as long as the node and can be named without asking: where everybody's text goes at last.
+    pub const fn user(node: Incarnation) -> Self {
+        // Slot 0, which no process is ever given, in a generation that is not 0 either: all zero
+        // is no actor, and a serial of 0 nobody on that node.
+        Self {
+            node,
+            serial: 1 << SLOT_BITS,
+        }
+    }
+
     /// How a person reads it: `<0.slot.generation>` on its own node, `<n.slot.generation>` on
     /// another that knows its node as the `n`th.
     pub fn display(self, node_number: u32) -> String {

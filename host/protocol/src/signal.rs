@@ -62,6 +62,17 @@ pub struct SpawnOptions {
     pub name: Option<String>,
     /// Holds this global name before its `init` begins, or ends with `AlreadyStarted`.
     pub global: Option<String>,
+    /// Its group leader; `None` for the `user` of its node.
+    pub group_leader: Option<Pid>,
+}
+
+/// Which of an actor's two outputs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum OutputKind {
+    /// What it says.
+    Stdout,
+    /// What it says about that.
+    Stderr,
 }
 
 /// What reaches an actor. Between two actors, signals of all kinds keep their order.
@@ -177,6 +188,33 @@ pub enum Signal {
         /// What happened.
         event: GroupEvent,
     },
+    /// An actor whose group leader is the target printed. If there is no such target, the text
+    /// goes to the `user` of the actor's node.
+    Output {
+        /// Who printed.
+        from: Pid,
+        /// To which of its outputs.
+        kind: OutputKind,
+        /// What: a line, a part of one, or several.
+        text: Bytes,
+    },
+    /// An actor whose group leader is the target wants a line of standard input; answered as a
+    /// request is. If there is no such target, the `user` of the actor's node answers.
+    InputRequest {
+        /// Who asks.
+        from: Pid,
+        /// Its request.
+        tag: Ref,
+        /// After so many milliseconds nobody waits for the line any more.
+        timeout_ms: Option<u32>,
+    },
+    /// The target has another group leader from now on.
+    GroupLeader {
+        /// Who says so.
+        from: Pid,
+        /// The new one.
+        leader: Pid,
+    },
 }
 
 impl Signal {
@@ -187,7 +225,10 @@ impl Signal {
             | Self::Link { from }
             | Self::Unlink { from }
             | Self::Monitor { from, .. }
-            | Self::Exit { from, .. } => *from,
+            | Self::Exit { from, .. }
+            | Self::Output { from, .. }
+            | Self::InputRequest { from, .. }
+            | Self::GroupLeader { from, .. } => *from,
             Self::Down { pid, .. } => *pid,
             Self::Spawned { result, .. } => *result.as_ref().ok()?,
             _ => return None,

@@ -8,10 +8,13 @@ mod app;
 mod claims;
 mod control;
 mod http;
+mod input;
+mod log;
 mod modules;
 mod node_watch;
 mod output;
 mod services;
+mod user;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,7 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use wasm_node_protocol::{Digest, NodeKind, NodeName, Pid, Ref};
+use wasm_node_protocol::{Digest, NodeKind, NodeName, Pid, Ref, Signal};
 
 use crate::app::Manifest;
 use crate::code::{ModuleEvent, WatchError, Watcher};
@@ -33,7 +36,9 @@ use crate::store::{Store, StoreError};
 use crate::wasm::{Engine, Home};
 use modules::{Loaded, ModuleError, Modules};
 use node_watch::NodeWatch;
-use output::Output;
+
+pub(crate) use output::Output;
+pub(crate) use user::Console;
 
 /// Whom to connect to at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +161,13 @@ impl Node {
         let runtime =
             Runtime::start(name, incarnation, lanes, io, move || ticking.tick()).map_err(os)?;
         let output = Output::start().map_err(os)?;
+        let answers = Arc::downgrade(&runtime);
+        let answer = move |asker, tag, result| {
+            if let Some(runtime) = answers.upgrade() {
+                runtime.signal(asker, Signal::Response { tag, result });
+            }
+        };
+        runtime.set_user(Console::new(output.clone(), answer));
         let inner = Arc::new_cyclic(|this| Inner {
             this: this.clone(),
             runtime: runtime.clone(),
@@ -363,6 +375,9 @@ impl Inner {
             dist.stop().await;
         }
         self.runtime.stop();
+        let output = self.output.clone();
+        let flush = move || output.flush(FLUSH_TIMEOUT);
+        let _ = tokio::task::spawn_blocking(flush).await;
     }
 }
 
@@ -370,6 +385,9 @@ impl Inner {
 fn default_lanes() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
+
+/// How long what actors printed may take to be shown when the node stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an app may take to start, and to stop.
 const APP_TIMEOUT: Duration = Duration::from_secs(60);

@@ -12,6 +12,7 @@ use wasm_node_protocol::{
     Signal, SpawnError, SpawnOptions, Target,
 };
 
+use super::log;
 use super::modules::ModuleError;
 use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering};
@@ -211,14 +212,22 @@ impl Inner {
     }
 }
 
+/// What a child has of its parent unless it is told otherwise.
+fn inherit(options: &mut SpawnOptions, parent: &Process) {
+    if options.group_leader.is_none() {
+        options.group_leader = Some(parent.with_actor(|actor| actor.group_leader()));
+    }
+}
+
 impl Services for Inner {
     fn spawn(
         &self,
         parent: &Arc<Process>,
         module: &str,
         args: Vec<u8>,
-        options: SpawnOptions,
+        mut options: SpawnOptions,
     ) -> Result<(Pid, Ref), SpawnError> {
+        inherit(&mut options, parent);
         let slot = self
             .modules
             .find(module)
@@ -242,8 +251,9 @@ impl Services for Inner {
         node: &str,
         module: &str,
         args: Vec<u8>,
-        options: SpawnOptions,
+        mut options: SpawnOptions,
     ) -> Ref {
+        inherit(&mut options, parent);
         let tag = self.runtime.make_ref();
         let here = self.runtime.node();
         self.runtime
@@ -484,8 +494,18 @@ impl Services for Inner {
         }
     }
 
-    fn print(&self, actor: Pid, text: &[u8], error: bool) {
-        self.output.print(actor, text, error);
+    fn log(
+        &self,
+        actor: &Process,
+        level: tracing::Level,
+        text: String,
+        fields: Vec<(String, String)>,
+    ) {
+        if log::is_wanted(level) {
+            let pid = actor.pid.display(0);
+            let event = log::Event::new(level, pid, actor.label(), text, fields);
+            self.output.log(event);
+        }
     }
 }
 
@@ -513,6 +533,10 @@ impl Network for Inner {
 
     fn whereis(&self, name: &str) -> Option<Pid> {
         self.dist().whereis(name)
+    }
+
+    fn name_of(&self, node: Incarnation) -> Option<NodeName> {
+        self.dist.get()?.name_of(node)
     }
 
     fn actor_gone(&self, pid: Pid) {

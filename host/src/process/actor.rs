@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
-    CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
+    CallError, ExitReason, Incarnation, NodeEvent, OutputKind, Pid, Ref, RegisterError, Signal,
+    SpawnError,
 };
 
 use super::Step;
@@ -67,6 +68,15 @@ pub enum Message {
         tag: Ref,
         event: GroupEvent,
     },
+    Output {
+        from: Pid,
+        kind: OutputKind,
+        text: Bytes,
+    },
+    InputRequest {
+        from: Pid,
+        tag: Ref,
+    },
 }
 
 impl Message {
@@ -119,6 +129,25 @@ pub(super) struct Starter {
     pub(super) tag: Ref,
 }
 
+/// What a crash report and a dump say of an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Messages that it took in and did not take yet.
+    pub mailbox: usize,
+    /// Its links.
+    pub links: usize,
+    /// Those whom it monitors.
+    pub monitors: usize,
+    /// Monitors of it.
+    pub monitored_by: usize,
+    /// Requests that it waits for.
+    pub pending: usize,
+    /// Where its text goes.
+    pub group_leader: Pid,
+    /// Whether exit signals become messages.
+    pub traps_exits: bool,
+}
+
 /// The state of a process as an actor.
 pub struct Actor {
     pid: Pid,
@@ -137,6 +166,10 @@ pub struct Actor {
     route: Option<Arc<Process>>,
     /// Its monitors of groups; most actors have none.
     group_monitors: BTreeSet<Ref>,
+    /// Where its text goes.
+    group_leader: Pid,
+    /// Those of its requests that are for lines of input, and whom they went to.
+    reading: Vec<(Ref, Pid)>,
     pub(super) starter: Option<Starter>,
     /// When a `wait-for` ends, and the earliest moment at which a wake-up is set.
     idle_deadline: Option<Instant>,
@@ -160,6 +193,8 @@ impl Actor {
             open: Vec::new(),
             route: None,
             group_monitors: BTreeSet::new(),
+            group_leader: Pid::user(pid.node),
+            reading: Vec::new(),
             starter,
             idle_deadline: None,
             armed: None,
@@ -196,10 +231,15 @@ impl Actor {
             Signal::Response { tag, result } => {
                 if let Some(at) = self.pending.iter().position(|p| p.tag == tag) {
                     self.pending.swap_remove(at);
+                    self.reading.retain(|(read, _)| *read != tag);
                     self.mailbox.push_back(Message::Response { tag, result });
                 }
             }
-            Signal::Forget { tag } => self.open.retain(|(_, open)| *open != tag),
+            Signal::Forget { tag } => {
+                self.open.retain(|(_, open)| *open != tag);
+                self.mailbox
+                    .retain(|m| !matches!(m, Message::InputRequest { tag: t, .. } if *t == tag));
+            }
             Signal::Link { from } => {
                 self.links.insert(from);
             }
@@ -235,6 +275,13 @@ impl Actor {
                     self.mailbox.push_back(Message::Group { tag, event });
                 }
             }
+            Signal::Output { from, kind, text } => {
+                self.mailbox.push_back(Message::Output { from, kind, text });
+            }
+            Signal::InputRequest { from, tag, .. } => {
+                self.mailbox.push_back(Message::InputRequest { from, tag });
+            }
+            Signal::GroupLeader { leader, .. } => self.group_leader = leader,
         }
     }
 
@@ -315,6 +362,7 @@ impl Actor {
             }
             pending.node != node
         });
+        self.stop_reading();
         let tags: Vec<Ref> = self
             .spawning
             .iter()
@@ -343,7 +391,7 @@ impl Actor {
     }
 
     fn note_taken(&mut self, message: &Message) {
-        if let Message::Request { from, tag, .. } = message {
+        if let Message::Request { from, tag, .. } | Message::InputRequest { from, tag } = message {
             self.open.push((*from, *tag));
         }
     }
@@ -367,6 +415,28 @@ impl Actor {
 
     pub(super) fn mailbox_len(&self) -> usize {
         self.mailbox.len()
+    }
+
+    /// Where its text goes.
+    pub fn group_leader(&self) -> Pid {
+        self.group_leader
+    }
+
+    /// Gives it another group leader.
+    pub fn set_group_leader(&mut self, leader: Pid) {
+        self.group_leader = leader;
+    }
+
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals {
+            mailbox: self.mailbox.len(),
+            links: self.links.len(),
+            monitors: self.monitors.len(),
+            monitored_by: self.watchers.len(),
+            pending: self.pending.len(),
+            group_leader: self.group_leader,
+            traps_exits: self.trap_exit,
+        }
     }
 
     pub(super) fn ending(&mut self) -> Option<ExitReason> {
@@ -444,12 +514,29 @@ impl Actor {
         });
     }
 
-    /// Gives up a request, and takes back its response if that waits already.
-    pub(super) fn forget(&mut self, tag: Ref) -> Option<Incarnation> {
+    /// Notes that a request is for a line of input, and whom it goes to.
+    pub(super) fn add_reading(&mut self, tag: Ref, leader: Pid) {
+        self.reading.push((tag, leader));
+    }
+
+    /// Requests for lines that nobody waits for any more are none.
+    fn stop_reading(&mut self) {
+        if !self.reading.is_empty() {
+            let pending = &self.pending;
+            self.reading
+                .retain(|(tag, _)| pending.iter().any(|pending| pending.tag == *tag));
+        }
+    }
+
+    /// Gives up a request, and takes back its response if that waits already. Gives whom to tell
+    /// that a line of input is not wanted any more.
+    pub(super) fn forget(&mut self, tag: Ref) -> Option<Pid> {
         self.mailbox
             .retain(|m| !matches!(m, Message::Response { tag: t, .. } if *t == tag));
         let at = self.pending.iter().position(|pending| pending.tag == tag)?;
-        Some(self.pending.swap_remove(at).node)
+        self.pending.swap_remove(at);
+        let at = self.reading.iter().position(|(read, _)| *read == tag)?;
+        Some(self.reading.swap_remove(at).1)
     }
 
     /// This actor answers a request that it took.
@@ -505,6 +592,7 @@ impl Actor {
             }
             !late
         });
+        self.stop_reading();
         if overdue(self.idle_deadline) {
             self.idle_deadline = None;
             if self.mailbox.is_empty() {
@@ -547,20 +635,37 @@ impl Actor {
         let mut signals = Vec::new();
         self.route = None;
         let died = CallError::Exit(reason.clone());
-        let waiting = std::mem::take(&mut self.mailbox)
-            .into_iter()
-            .filter_map(|m| match m {
-                Message::Request { from, tag, .. } => Some((from, tag)),
-                _ => None,
-            });
-        for (asker, tag) in self.open.drain(..).chain(waiting) {
-            signals.push((
-                asker,
-                Signal::Response {
-                    tag,
-                    result: Err(died.clone()),
-                },
-            ));
+        let answer = |asker, tag| {
+            let result = Err(died.clone());
+            (asker, Signal::Response { tag, result })
+        };
+        signals.extend(self.open.drain(..).map(|(asker, tag)| answer(asker, tag)));
+        for message in std::mem::take(&mut self.mailbox) {
+            match message {
+                Message::Request { from, tag, .. } => signals.push(answer(from, tag)),
+                // What a group leader leaves behind goes where text goes that finds none.
+                Message::Output { from, kind, text } => {
+                    let output = Signal::Output { from, kind, text };
+                    signals.push((Pid::user(from.node), output));
+                }
+                Message::InputRequest { from, tag } => {
+                    let asks = Signal::InputRequest {
+                        from,
+                        tag,
+                        timeout_ms: None,
+                    };
+                    signals.push((Pid::user(from.node), asks));
+                }
+                _ => {}
+            }
+        }
+        // Its leader's node may have passed such a request on to this one.
+        let own = Pid::user(self.pid.node);
+        for (tag, leader) in self.reading.drain(..) {
+            signals.push((leader, Signal::Forget { tag }));
+            if leader != own {
+                signals.push((own, Signal::Forget { tag }));
+            }
         }
         // Whoever answers its own requests from now on finds no such process.
         self.pending.clear();

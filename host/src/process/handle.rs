@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
 use wasm_node_protocol::{ExitReason, Incarnation, Pid, Signal};
@@ -107,6 +107,8 @@ pub struct Process {
     timers: AtomicUsize,
     runtime: Weak<Runtime>,
     label: String,
+    parent: Option<Pid>,
+    began: Instant,
     /// Most messages its mailbox may hold.
     mailbox_limit: usize,
 }
@@ -123,6 +125,7 @@ impl Process {
         pid: Pid,
         runtime: Weak<Runtime>,
         label: String,
+        parent: Option<Pid>,
         actor: Actor,
         mailbox_limit: Option<usize>,
     ) -> Self {
@@ -145,6 +148,8 @@ impl Process {
             timers: AtomicUsize::new(0),
             runtime,
             label,
+            parent,
+            began: Instant::now(),
             mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
         }
     }
@@ -181,6 +186,21 @@ impl Process {
     /// What it runs.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Who spawned it, unless the node did.
+    pub fn parent(&self) -> Option<Pid> {
+        self.parent
+    }
+
+    /// How long it has lived.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// From now on it hears of nodes going down.
+    pub(super) fn hears_of_nodes(&self) {
+        self.remote.store(true, Ordering::Release);
     }
 
     /// Whether it has to end: an interrupted guest asks this and traps.
@@ -448,7 +468,10 @@ impl Wake for Process {
 
 fn body_bytes(signal: &Signal) -> usize {
     match signal {
-        Signal::Info(body) | Signal::Cast(body) | Signal::Request { body, .. } => body.len(),
+        Signal::Info(body)
+        | Signal::Cast(body)
+        | Signal::Request { body, .. }
+        | Signal::Output { text: body, .. } => body.len(),
         Signal::Response {
             result: Ok(body), ..
         } => body.len(),

@@ -9,8 +9,10 @@
 //! [`Network`]), modules, HTTP.
 
 mod actor;
+mod crash;
 mod future;
 mod handle;
+mod io;
 mod native;
 mod network;
 mod registry;
@@ -23,9 +25,10 @@ mod tests;
 mod timers;
 mod turns;
 
-pub use actor::{Actor, Message};
+pub use actor::{Actor, Message, Vitals};
 pub use future::FutureProgram;
 pub use handle::{Process, ProcessInfo};
+pub use io::{MAX_OUTPUT_BYTES, User};
 pub use native::Native;
 pub use network::{Network, NoNetwork, Sent};
 pub use runtime::{Runtime, SpawnRequest};
@@ -34,7 +37,7 @@ pub use scheduler::EPOCH_TICK;
 use std::sync::Arc;
 use std::task::Poll;
 
-use wasm_node_protocol::ExitReason;
+use wasm_node_protocol::{Digest, ExitReason};
 
 /// Messages that one turn may take before others get their turn.
 pub const TURN_BUDGET_MESSAGES: u32 = 1_000;
@@ -75,6 +78,11 @@ pub trait Program: Send {
     /// Whether there is something to do although no message came: it has not begun, waits in
     /// the middle of a turn, or has a new version to move to.
     fn wants_turn(&self) -> bool;
+
+    /// Which code it runs, if that has a version; also when it has just failed.
+    fn code(&self) -> Option<Digest> {
+        None
+    }
 }
 
 /// How a turn ended, and what the process waits for.

@@ -33,6 +33,10 @@ pub trait Network: Send + Sync {
     fn incarnation_of(&self, node: &NodeName) -> Option<Incarnation>;
     /// Who holds a global name, by what is known here.
     fn whereis(&self, name: &str) -> Option<Pid>;
+    /// The name of a run of a node, if it is known.
+    fn name_of(&self, _node: Incarnation) -> Option<NodeName> {
+        None
+    }
     /// An actor that held global names or was in groups has ended.
     fn actor_gone(&self, pid: Pid);
     /// A turn is over on this thread. From the first call on, what this thread sends may wait

@@ -12,6 +12,7 @@ use wasm_node_protocol::{
 
 use super::actor::{Actor, Message, Starter};
 use super::handle::{Process, ProcessInfo, Pushed};
+use super::io::{Nowhere, User};
 use super::network::{Network, NoNetwork, Sent};
 use super::registry::Registry;
 use super::scheduler::Scheduler;
@@ -31,6 +32,9 @@ pub struct SpawnRequest {
     pub mailbox_limit: Option<usize>,
 }
 
+/// The local name of a node's own group leader.
+const USER: &str = "user";
+
 /// All processes of one node.
 pub struct Runtime {
     node: Incarnation,
@@ -41,6 +45,7 @@ pub struct Runtime {
     pub(super) timers: Arc<Timers>,
     refs: AtomicU64,
     network: Arc<OnceLock<Arc<dyn Network>>>,
+    user: OnceLock<Arc<dyn User>>,
     io: tokio::runtime::Handle,
 }
 
@@ -64,8 +69,11 @@ impl Runtime {
             timers: Arc::default(),
             refs: AtomicU64::new(1),
             network,
+            user: OnceLock::new(),
             io,
         });
+        // A fresh registry has room for it.
+        let _ = runtime.registry.register(USER, runtime.user());
         Scheduler::start(&runtime, tick)?;
         let weak = Arc::downgrade(&runtime);
         let timers = runtime.timers.clone();
@@ -78,6 +86,11 @@ impl Runtime {
     /// Connects the processes with those of other nodes. Once.
     pub fn set_network(&self, network: Arc<dyn Network>) {
         let _ = self.network.set(network);
+    }
+
+    /// Gives the node its own group leader. Once.
+    pub fn set_user(&self, user: Arc<dyn User>) {
+        let _ = self.user.set(user);
     }
 
     /// Ends the threads. Processes that were waiting never run again.
@@ -117,6 +130,10 @@ impl Runtime {
         self.network.get().map_or(&NoNetwork, |network| &**network)
     }
 
+    pub(super) fn own_user(&self) -> &dyn User {
+        self.user.get().map_or(&Nowhere, |user| &**user)
+    }
+
     /// Makes a process that waits for its program. Its mailbox takes messages at once.
     pub fn spawn(self: &Arc<Self>, request: SpawnRequest) -> Result<Arc<Process>, SpawnError> {
         let SpawnRequest {
@@ -134,6 +151,9 @@ impl Runtime {
                 serial,
             };
             let mut actor = Actor::new(pid, starter);
+            if let Some(leader) = options.group_leader {
+                actor.set_group_leader(leader);
+            }
             if let Some((parent, tag)) = parent {
                 if options.link {
                     actor.add_link(parent);
@@ -142,7 +162,9 @@ impl Runtime {
                     actor.add_watcher(tag, parent);
                 }
             }
-            let process = Process::new(pid, Arc::downgrade(self), label, actor, mailbox_limit);
+            let parent_pid = parent.map(|(parent, _)| parent);
+            let weak = Arc::downgrade(self);
+            let process = Process::new(pid, weak, label, parent_pid, actor, mailbox_limit);
             if parent.is_some_and(|(parent, _)| parent.node != self.node) {
                 process.remote.store(true, Ordering::Relaxed);
             }
@@ -175,6 +197,11 @@ impl Runtime {
         } else {
             None
         }
+    }
+
+    /// Whether an actor of this node lives.
+    pub fn is_alive(&self, pid: Pid) -> bool {
+        pid == self.user() || self.get(pid).is_some()
     }
 
     pub(super) fn process(&self, serial: u64) -> Option<Arc<Process>> {
@@ -325,6 +352,7 @@ impl Runtime {
 
     /// The connection to that run of a node is down; no signal of it comes any more.
     pub fn node_down(&self, node: Incarnation) {
+        self.own_user().node_down(node);
         for process in self.table.all() {
             if process.remote.load(Ordering::Relaxed) {
                 process.push_node_down(node);
@@ -334,6 +362,9 @@ impl Runtime {
 
     /// A signal found nobody: tells whoever has to know.
     fn bounce(self: &Arc<Self>, nobody: Pid, signal: Signal) {
+        let Some(signal) = self.for_leader(nobody, signal) else {
+            return;
+        };
         match signal {
             Signal::Request { from, tag, .. } => {
                 self.signal(
@@ -435,7 +466,7 @@ impl Runtime {
     }
 
     /// Blocks this thread (and no lane) until `to` has room again, for a bounded time.
-    fn suspend(self: &Arc<Self>, to: Pid) {
+    pub(super) fn suspend(self: &Arc<Self>, to: Pid) {
         if to.node != self.node {
             self.suspend_for(to.node);
         } else if let Some(process) = self.table.get(to.serial) {
@@ -526,7 +557,10 @@ impl Runtime {
 
     /// Gives up a request.
     pub fn forget(self: &Arc<Self>, asker: &Process, tag: Ref) {
-        asker.with_actor(|actor| actor.forget(tag));
+        if let Some(leader) = asker.with_actor(|actor| actor.forget(tag)) {
+            self.signal_of(asker.pid, leader, Signal::Forget { tag });
+            self.own_user().forget(tag);
+        }
     }
 
     /// Answers a request that the process took.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use wasm_node_protocol::{ExitReason, Signal, SpawnError};
+use wasm_node_protocol::{Digest, ExitReason, Signal, SpawnError};
 
 use super::actor::{Actor, Starter};
 use super::handle::Process;
@@ -23,9 +23,10 @@ impl Runtime {
         let state = process.state.lock();
         let mut program = state.program.borrow_mut();
         if let Some(reason) = self.take_in(process) {
+            let code = program.as_ref().and_then(|program| program.code());
             *program = None;
             drop(program);
-            self.finish(process, &reason);
+            self.finish(process, &reason, code);
             return false;
         }
         // Woken for nothing that concerns its code, or the code is not there yet.
@@ -41,7 +42,8 @@ impl Runtime {
         match polled {
             Some(Poll::Ready(Step::Stop(reason))) => {
                 let program = program.take();
-                self.finish(process, &process.take_doom().unwrap_or(reason));
+                let code = program.as_ref().and_then(|program| program.code());
+                self.finish(process, &process.take_doom().unwrap_or(reason), code);
                 drop(program);
                 false
             }
@@ -112,20 +114,27 @@ impl Runtime {
     }
 
     /// A process has ended: answers everybody who waits for it. Once.
-    pub(super) fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason) {
+    fn finish(
+        self: &Arc<Self>,
+        process: &Arc<Process>,
+        reason: &ExitReason,
+        code: Option<Digest>,
+    ) {
         self.table.remove(process.pid.serial);
         let left = process.close();
-        let (signals, by_name, starter) = process.with_actor(|actor| {
+        let (signals, by_name, starter, vitals) = process.with_actor(|actor| {
             // What came too late to be taken in is answered in order: links and monitors
             // among it get the true reason.
             let mut left = Some(left);
             actor.accept(|queue| *queue = left.take().unwrap_or_default());
             let by_name = actor.monitored_by_name(None);
-            (actor.farewell(reason), by_name, actor.starter.take())
+            let vitals = actor.vitals();
+            let signals = actor.farewell(reason);
+            (signals, by_name, actor.starter.take(), vitals)
         });
         let names = std::mem::take(&mut *process.names());
-        for name in names {
-            self.registry.release(&name, process.pid);
+        for name in &names {
+            self.registry.release(name, process.pid);
         }
         // After it was taken out of the table: whoever notes it too late finds it gone.
         if process.in_cluster_tables.load(Ordering::SeqCst) {
@@ -139,19 +148,6 @@ impl Runtime {
             self.signal_of(process.pid, to, signal);
         }
         self.demonitor_by_name(process.pid, by_name);
-        // Ends that somebody asked for are no news; the others are what a crash report is.
-        let (actor, module) = (process.pid.display(0), process.label());
-        match reason {
-            ExitReason::Normal
-            | ExitReason::Shutdown
-            | ExitReason::Killed
-            | ExitReason::Kill
-            | ExitReason::AlreadyStarted(_)
-            // Data for whoever watches, such as the result of a function called remotely.
-            | ExitReason::Custom(_) => {
-                tracing::debug!(%actor, module, %reason, "actor ended");
-            }
-            reason => tracing::warn!(%actor, module, %reason, "actor ended"),
-        }
+        self.report_end(process, reason, code, &names, vitals);
     }
 }

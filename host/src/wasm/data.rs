@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use wasm_node_protocol::OutputKind;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::cli::StdoutStream;
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
@@ -16,6 +14,7 @@ use super::core::Space;
 use super::engine::{DEFAULT_MEMORY_LIMIT_BYTES, MAX_PARTS_PER_COMPONENT, MAX_TABLE_ELEMENTS};
 use super::keyvalue::{KeyvalueCtx, KeyvalueView};
 use super::services::Services;
+use super::stdio::{Input, Output};
 use super::version::{About, Flavour};
 use crate::process::{Process, Runtime, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
@@ -122,14 +121,13 @@ impl ActorData {
     }
 
     fn wasi(&mut self) -> &mut Wasi {
-        let output = |error| Output {
-            process: self.process.clone(),
-            services: self.services.clone(),
-            error,
-        };
+        let output = |kind| Output::new(self.process.clone(), self.runtime.clone(), kind);
+        let input = Input::new(self.process.clone(), self.runtime.clone());
         self.wasi.get_or_insert_with(|| {
             let mut ctx = WasiCtx::builder();
-            ctx.stdout(output(false)).stderr(output(true));
+            ctx.stdin(input)
+                .stdout(output(OutputKind::Stdout))
+                .stderr(output(OutputKind::Stderr));
             let buckets = self.version.grants().buckets.clone();
             Box::new(Wasi {
                 ctx: ctx.build(),
@@ -222,76 +220,5 @@ impl ResourceLimiter for Limits {
 
     fn memories(&self) -> usize {
         MAX_PARTS_PER_COMPONENT
-    }
-}
-
-/// A guest's standard output or standard error.
-#[derive(Clone)]
-struct Output {
-    process: Arc<Process>,
-    services: Arc<dyn Services>,
-    error: bool,
-}
-
-/// Bytes that a guest may write at once.
-const WRITE_BYTES: usize = 64 << 10;
-
-impl wasmtime_wasi::cli::IsTerminal for Output {
-    fn is_terminal(&self) -> bool {
-        use std::io::IsTerminal;
-        match self.error {
-            true => IsTerminal::is_terminal(&std::io::stderr()),
-            false => IsTerminal::is_terminal(&std::io::stdout()),
-        }
-    }
-}
-
-impl StdoutStream for Output {
-    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl tokio::io::AsyncWrite for Output {
-    fn poll_write(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        self.services.print(self.process.pid, bytes, self.error);
-        std::task::Poll::Ready(Ok(bytes.len()))
-    }
-    fn poll_flush(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for Output {
-    async fn ready(&mut self) {}
-}
-
-impl OutputStream for Output {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.services.print(self.process.pid, &bytes, self.error);
-        Ok(())
-    }
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES)
     }
 }

@@ -17,6 +17,7 @@ mod memory;
 mod program;
 mod services;
 mod stack;
+mod stdio;
 mod values;
 mod version;
 

@@ -33,6 +33,8 @@ pub struct WasmProgram {
     seen: u64,
     /// A new version was there, but the actor was busy: asked again after the next turn.
     upgrade_waits: bool,
+    /// The version that it runs, or ran last.
+    runs: Option<Digest>,
     phase: Phase,
 }
 
@@ -131,6 +133,7 @@ impl WasmProgram {
             slot,
             seen: 0,
             upgrade_waits: false,
+            runs: None,
             phase: Phase::Fresh(args),
         }
     }
@@ -174,6 +177,9 @@ impl WasmProgram {
                 result,
                 upgraded,
             }) => {
+                if let (Some(Upgrade::Done), Some(instance)) = (&upgraded, &instance) {
+                    self.runs = Some(instance.version.digest());
+                }
                 self.phase = instance.map_or(Phase::Over, Phase::Ready);
                 match upgraded {
                     Some(Upgrade::Done) => self.upgrade_waits = false,
@@ -203,12 +209,14 @@ impl Program for WasmProgram {
             Phase::Fresh(args) if self.slot.current().flavour() == Flavour::Core => {
                 self.seen = self.slot.generation();
                 let version = self.slot.current();
+                self.runs = Some(version.digest());
                 let begun = Instance::start_core(&self.home, version, &wit::Start::Fresh(args));
                 self.settled(begun)
             }
             Phase::Fresh(args) => {
                 self.seen = self.slot.generation();
                 let (home, version) = (self.home.clone(), self.slot.current());
+                self.runs = Some(version.digest());
                 let first = async move {
                     match Instance::start(&home, version, wit::Start::Fresh(args)).await {
                         Ok((instance, step)) => Done::turn(instance, Ok(step)),
@@ -254,6 +262,10 @@ impl Program for WasmProgram {
             Phase::Asleep(..) => self.slot.generation() != self.seen,
             Phase::Over => false,
         }
+    }
+
+    fn code(&self) -> Option<Digest> {
+        self.runs
     }
 }
 

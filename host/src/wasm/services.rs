@@ -111,6 +111,12 @@ pub trait Services: Send + Sync {
     fn modules(&self) -> Vec<ModuleInfo>;
     /// How the move of an actor to a new version went.
     fn upgraded(&self, report: UpgradeReport);
-    /// Text that an actor prints, for people.
-    fn print(&self, actor: Pid, text: &[u8], error: bool);
+    /// An event of an actor's own, for this node's log. What is too long is cut.
+    fn log(
+        &self,
+        actor: &Process,
+        level: tracing::Level,
+        text: String,
+        fields: Vec<(String, String)>,
+    );
 }

@@ -161,6 +161,15 @@ impl From<protocol::NodeEvent> for wit::NodeEvent {
     }
 }
 
+impl From<protocol::OutputKind> for wit::OutputKind {
+    fn from(kind: protocol::OutputKind) -> Self {
+        match kind {
+            protocol::OutputKind::Stdout => Self::Stdout,
+            protocol::OutputKind::Stderr => Self::Stderr,
+        }
+    }
+}
+
 /// A destination as the guest wrote it. A node's name that is none is no node: nothing is
 /// there, as with any name nobody has.
 pub(super) fn destination(to: wit::Destination) -> protocol::Destination {
@@ -216,6 +225,13 @@ impl From<Message> for wit::Message {
                     GroupChange::Left => Self::GroupLeft(told),
                 }
             }
+            Message::Output { from, kind, text } => {
+                Self::Output((from.into(), kind.into(), text.into()))
+            }
+            Message::InputRequest { from, tag } => Self::InputRequest(wit::ReplyTo {
+                pid: from.into(),
+                tag: tag.into(),
+            }),
         }
     }
 }

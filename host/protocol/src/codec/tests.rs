@@ -9,7 +9,7 @@ use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
 use crate::global::NameFact;
 use crate::groups::{GroupChange, GroupEvent, Members};
 use crate::ids::NodeName;
-use crate::signal::{NodeEvent, NodeKind};
+use crate::signal::{NodeEvent, NodeKind, OutputKind};
 
 fn pid() -> impl Strategy<Value = Pid> {
     (any::<u64>(), any::<u64>()).prop_map(|(node, serial)| Pid {
@@ -108,6 +108,21 @@ fn signal() -> impl Strategy<Value = Signal> {
             };
             Signal::Group { tag, event }
         }),
+        (pid(), any::<bool>(), body()).prop_map(|(from, error, text)| {
+            let kind = match error {
+                true => OutputKind::Stderr,
+                false => OutputKind::Stdout,
+            };
+            Signal::Output { from, kind, text }
+        }),
+        (pid(), reference(), any::<Option<u32>>()).prop_map(|(from, tag, timeout_ms)| {
+            Signal::InputRequest {
+                from,
+                tag,
+                timeout_ms,
+            }
+        }),
+        (pid(), pid()).prop_map(|(from, leader)| Signal::GroupLeader { from, leader }),
     ]
 }
 
@@ -129,15 +144,20 @@ fn metadata() -> impl Strategy<Value = Metadata> {
 
 fn message() -> impl Strategy<Value = WireMessage> {
     let target = prop_oneof![4 => pid().prop_map(Target::Pid), 1 => text().prop_map(Target::Name)];
-    let options = (any::<bool>(), any::<bool>(), prop::option::of(text())).prop_map(
-        |(link, await_init, name)| SpawnOptions {
-            link,
-            monitor: !link,
-            await_init,
-            global: name.clone().filter(|_| link),
-            name,
-        },
+    let options = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of(text()),
+        prop::option::of(pid()),
     );
+    let options = options.prop_map(|(link, await_init, name, group_leader)| SpawnOptions {
+        link,
+        monitor: !link,
+        await_init,
+        global: name.clone().filter(|_| link),
+        name,
+        group_leader,
+    });
     let request = prop_oneof![
         (
             pid(),

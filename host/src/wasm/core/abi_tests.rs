@@ -14,6 +14,7 @@ use crate::wasm::Engine;
 use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
 use crate::wasm::bindings::wasm_node::actor::global::Resolver;
 use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
+use crate::wasm::bindings::wasm_node::actor::io::LogLevel;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
 use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
@@ -151,6 +152,8 @@ fn every_type_lies_where_the_contract_says() {
     contract.same_layout::<SpawnOptions>("spawn-options");
     contract.same_layout::<Resolver>("resolver");
     contract.same_layout::<NodeSet>("node-set");
+    contract.same_layout::<wit::OutputKind>("output-kind");
+    contract.same_layout::<LogLevel>("log-level");
     contract.same_layout::<ModuleInfo>("module-info");
 }
 
@@ -169,6 +172,8 @@ fn every_tag_means_its_case() {
     contract.same_cases::<wit::SaveError>("save-error");
     contract.same_cases::<Resolver>("resolver");
     contract.same_cases::<NodeSet>("node-set");
+    contract.same_cases::<wit::OutputKind>("output-kind");
+    contract.same_cases::<LogLevel>("log-level");
 }
 
 #[test]

@@ -54,7 +54,11 @@ fn processes(all: &mut Imports) -> Result<()> {
     all.add("demonitor", |d, (monitor,)| Host::demonitor(d, monitor))?;
     all.add("exit", |d, (target, reason)| Host::exit(d, target, reason))?;
     all.add("trap-exit", |d, (on,)| Host::trap_exit(d, on))?;
-    all.add("is-alive", |d, (target,)| Host::is_alive(d, target))
+    all.add("is-alive", |d, (target,)| Host::is_alive(d, target))?;
+    all.add("group-leader", |d, ()| Host::group_leader(d))?;
+    all.add("set-group-leader", |d, (target, leader)| {
+        Host::set_group_leader(d, target, leader)
+    })
 }
 
 fn names(all: &mut Imports) -> Result<()> {
@@ -141,7 +145,11 @@ fn surroundings(all: &mut Imports) -> Result<()> {
     all.add("modules", |d, ()| code::Host::modules(d))?;
     all.interface = "io";
     all.add("print", |d, (text,)| io::Host::print(d, text))?;
-    all.add("print-error", |d, (text,)| io::Host::print_error(d, text))
+    all.add("print-error", |d, (text,)| io::Host::print_error(d, text))?;
+    all.add("read-line", |d, (ms,)| io::Host::read_line(d, ms))?;
+    all.add("log", |d, (level, text, fields)| {
+        io::Host::log(d, level, text, fields)
+    })
 }
 
 struct Imports {

@@ -18,6 +18,7 @@ fn options(options: WitOptions) -> SpawnOptions {
         await_init: options.flags.contains(SpawnFlags::AWAIT_INIT),
         name: options.name,
         global: options.global,
+        group_leader: options.group_leader.map(Into::into),
     }
 }
 
@@ -86,6 +87,17 @@ impl Host for ActorData {
     }
 
     fn is_alive(&mut self, target: Pid) -> wasmtime::Result<bool> {
-        Ok(self.runtime.get(target.into()).is_some())
+        Ok(self.runtime.is_alive(target.into()))
+    }
+
+    fn group_leader(&mut self) -> wasmtime::Result<Pid> {
+        let leader = self.process.with_actor(|actor| actor.group_leader());
+        Ok(leader.into())
+    }
+
+    fn set_group_leader(&mut self, target: Pid, leader: Pid) -> wasmtime::Result<()> {
+        self.runtime
+            .set_group_leader(&self.process, target.into(), leader.into());
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use memory::{grow, heap};
 use wasm_node_sdk::bindings::wasm_node::actor::types::{NodeEvent, NodeKind};
 use wasm_node_sdk::bindings::wasm_node::actor::{
-    code, global, mailbox, node, process, registry, timer,
+    code, global, io, mailbox, node, process, registry, timer,
 };
 use wasm_node_sdk::{Destination, ExitReason, Message, Outcome, Pid, Ref, ReplyTo, SaveError};
 
@@ -168,6 +168,15 @@ impl Member {
                     false => "broken".into(),
                 }
             }
+            "print" => {
+                io::print(&format!("{rest}\n"));
+                "printed".into()
+            }
+            "reads" => {
+                io::read_line(None);
+                "reads".into()
+            }
+            "leader" => process::group_leader().to_hex(),
             "timer" => {
                 timer::start(number());
                 self.tell = asker.info();

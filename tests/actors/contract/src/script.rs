@@ -12,6 +12,7 @@ use wasm_node_sdk::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOption
 use wasm_node_sdk::bindings::wasm_node::actor::{
     code, global, groups, io, mailbox, node, process, registry, timer,
 };
+use wasm_node_sdk::bindings::wasm_node::actor::io::LogLevel;
 use wasm_node_sdk::{
     CallError, Destination, ExitReason, Message, Outcome, Pid, Ref, RegisterError, SpawnError,
 };
@@ -38,6 +39,8 @@ struct Script {
     pids: Vec<Pid>,
     refs: Vec<Ref>,
     log: String,
+    /// Whether it does not print what it says: its group leader is itself.
+    quiet: bool,
 }
 
 /// Waits for its request, and does it all. `peer` is another node.
@@ -53,6 +56,7 @@ pub async fn run(peer: String) {
         pids: Vec::new(),
         refs: Vec::new(),
         log: String::new(),
+        quiet: false,
     };
     script.all().await;
     let _ = mailbox::reply(asker, script.log.as_bytes());
@@ -69,6 +73,7 @@ impl Script {
         self.groups(me).await;
         self.time(me).await;
         self.surroundings();
+        self.leaders(me).await;
         self.spawns().await;
         self.ends().await;
         self.links(me).await;
@@ -334,11 +339,111 @@ impl Script {
         }
     }
 
+    /// Text, and lines of input: first of the node's own group leader, then of this actor.
+    async fn leaders(&mut self, me: Pid) {
+        let user = process::group_leader();
+        self.say("user", registry::whereis("user") == Some(user));
+        self.say("user lives", process::is_alive(user));
+        // The node's input is at its end.
+        for ms in [None, Some(60_000)] {
+            let tag = io::read_line(ms);
+            self.expect("read-line", tag, 1).await;
+        }
+        mailbox::forget(io::read_line(None));
+        let tag = process::monitor(&Destination::Pid(user));
+        process::demonitor(tag);
+        process::link(user);
+        process::unlink(user);
+        for level in [
+            LogLevel::Debug,
+            LogLevel::Info,
+            LogLevel::Warning,
+            LogLevel::Error,
+        ] {
+            io::log(level, "", &[]);
+            let fields: Vec<_> = (0..40)
+                .map(|n| (format!("name {n}"), "\u{1f980}".repeat(n * 10)))
+                .collect();
+            io::log(level, &"long ".repeat(5_000), &fields);
+        }
+        process::set_group_leader(NOBODY, me);
+        process::set_group_leader(me, NOBODY);
+        self.say("leader", process::group_leader());
+        // Nobody: the node's own stands in.
+        io::print("to nobody\n");
+        let tag = io::read_line(None);
+        self.expect("read-line", tag, 1).await;
+
+        self.quiet = true;
+        process::set_group_leader(me, me);
+        self.say("leader", process::group_leader());
+        let taken = async |script: &mut Self, count: usize| {
+            for _ in 0..count {
+                let message = receive().await;
+                script.show("taken", &message);
+            }
+        };
+        for text in ["", "one\n", "\u{1f980} two", &"long ".repeat(20_000)] {
+            io::print(text);
+            io::print_error(text);
+        }
+        taken(self, 2 + 2 + 2 * 3).await;
+        self.say("read-line", io::read_line(None));
+        let message = receive().await;
+        self.show("asked", &message);
+        if let Message::InputRequest(from) = message {
+            let _ = mailbox::reply(from, b"a line\n");
+        }
+        taken(self, 1).await;
+        let late = io::read_line(Some(SOON_MS));
+        self.expect("late", late, 2).await;
+        process::set_group_leader(me, user);
+        self.quiet = false;
+
+        // A child has the same, unless it is told otherwise.
+        let child = |leader| SpawnOptions {
+            flags: SpawnFlags::AWAIT_INIT,
+            name: None,
+            global: None,
+            group_leader: leader,
+        };
+        for leader in [Some(me), None, Some(NOBODY)] {
+            let Ok((pid, tag)) = process::spawn(&self.module, b"member 0", &child(leader)) else {
+                return self.say("cannot spawn", ());
+            };
+            self.expect("child", tag, 1).await;
+            let of = Destination::Pid(pid);
+            let tag = mailbox::request(&of, b"print from a child", None);
+            self.expect("prints", tag, 1 + usize::from(leader == Some(me))).await;
+            let tag = mailbox::request(&of, b"reads", None);
+            let reads = receive().await;
+            self.show("reads", &reads);
+            if leader == Some(me) {
+                // The request may have come before the answer.
+                let other = receive().await;
+                self.show("reads", &other);
+                for message in [reads, other] {
+                    if let Message::InputRequest(from) = message {
+                        let _ = mailbox::reply(from, b"for the child\n");
+                    }
+                }
+                let tag = mailbox::request(&of, b"events", None);
+                self.expect("events", tag, 1).await;
+            }
+            self.say("reads", tag);
+            process::set_group_leader(pid, me);
+            let tag = mailbox::request(&of, b"print once more", None);
+            self.expect("prints", tag, 2).await;
+            process::exit(pid, &ExitReason::Kill);
+        }
+    }
+
     async fn spawns(&mut self) {
         let options = |flags, name: Option<&str>, global: Option<&str>| SpawnOptions {
             flags,
             name: name.map(String::from),
             global: global.map(String::from),
+            group_leader: None,
         };
         let none = options(SpawnFlags::empty(), None, None);
         for module in ["no such module", "", &"m".repeat(70_000), &"0".repeat(64)] {
@@ -515,6 +620,7 @@ impl Script {
                 flags: SpawnFlags::from_bits_truncate(bits),
                 name: (bits == 6).then(|| "contract-far".into()),
                 global: None,
+                group_leader: None,
             };
             let tag = process::spawn_on(&peer, &self.module, b"member 9", &with);
             self.say("spawn-on", tag);
@@ -536,6 +642,7 @@ impl Script {
                 flags: SpawnFlags::AWAIT_INIT,
                 name: None,
                 global: None,
+                group_leader: None,
             };
             let tag = process::spawn_on(node, &module, args.as_bytes(), &with);
             self.expect("spawn-on", tag, 1).await;
@@ -599,6 +706,7 @@ impl Script {
             flags,
             name: None,
             global: None,
+            group_leader: None,
         };
         match process::spawn(&self.module, args.as_bytes(), &with) {
             Ok((pid, tag)) => {
@@ -619,7 +727,9 @@ impl Script {
     fn say(&mut self, what: &str, value: impl Show) {
         let text = value.show(self);
         // For people who wonder where it stands still.
-        io::print(&format!("{what}: {text}\n"));
+        if !self.quiet {
+            io::print(&format!("{what}: {text}\n"));
+        }
         let _ = writeln!(self.log, "{what}: {text}");
     }
 
@@ -638,7 +748,9 @@ impl Script {
             }
             fine &= !matches!(message, Message::Spawned((_, Err(_))));
             let line = message.show(self);
-            io::print(&format!("    {line}\n"));
+            if !self.quiet {
+                io::print(&format!("    {line}\n"));
+            }
             lines.push(line);
         }
         lines.sort();
@@ -927,6 +1039,12 @@ impl Show for Message {
                     group.show(s),
                     pids.show(s)
                 )
+            }
+            Self::Output((pid, kind, text)) => {
+                format!("output {} {kind:?} {}", s.pid(*pid), text.show(s))
+            }
+            Self::InputRequest(from) => {
+                format!("input-request {} {}", s.pid(from.pid), s.tag(from.tag))
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::process;
 use crate::wasm::bindings::wasm_node::actor::code::ModuleInfo;
 use crate::wasm::bindings::wasm_node::actor::global::Resolver;
 use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
+use crate::wasm::bindings::wasm_node::actor::io::LogLevel;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
 use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
@@ -29,8 +30,13 @@ record!(
 );
 record!(
     SpawnOptions,
-    (flags: flags: SpawnFlags, name: name: Option<String>, global: global: Option<String>),
-    Self { flags, name, global }
+    (
+        flags: flags: SpawnFlags,
+        name: name: Option<String>,
+        global: global: Option<String>,
+        group_leader: group_leader: Option<wit::Pid>
+    ),
+    Self { flags, name, global, group_leader }
 );
 
 impl Layout for SpawnFlags {
@@ -163,6 +169,19 @@ variant!(
     { 0 Self::Visible => Self::Visible; 1 Self::Hidden => Self::Hidden; }
 );
 variant!(
+    wit::OutputKind, (), {},
+    { 0 Self::Stdout => Self::Stdout; 1 Self::Stderr => Self::Stderr; }
+);
+variant!(
+    LogLevel, (), {},
+    {
+        0 Self::Debug => Self::Debug;
+        1 Self::Info => Self::Info;
+        2 Self::Warning => Self::Warning;
+        3 Self::Error => Self::Error;
+    }
+);
+variant!(
     NodeSet, (), {},
     {
         0 Self::Visible => Self::Visible;
@@ -210,7 +229,9 @@ variant!(
     (wit::Ref, Result<String, String>),
     (String, wit::Pid),
     wit::NodeEvent,
-    (wit::Ref, String, Vec<wit::Pid>)
+    (wit::Ref, String, Vec<wit::Pid>),
+    (wit::Pid, wit::OutputKind, bytes::Bytes),
+    wit::ReplyTo
 );
 
 impl Lower for process::Message {
@@ -235,6 +256,8 @@ impl Lower for process::Message {
                 GroupChange::Joined => 14,
                 GroupChange::Left => 15,
             },
+            M::Output { .. } => 16,
+            M::InputRequest { .. } => 17,
         };
         to[0] = tag;
         let to = &mut to[align_up(1, Self::ALIGN)..];
@@ -279,34 +302,66 @@ impl Lower for process::Message {
                 let pids: Vec<wit::Pid> = event.pids.into_iter().map(Into::into).collect();
                 (wit::Ref::from(tag), event.group, pids).store_first(guest, to)
             }
+            M::Output { from, kind, text } => {
+                let (from, kind) = (wit::Pid::from(from), wit::OutputKind::from(kind));
+                (from, kind, text).store_first(guest, to)
+            }
+            M::InputRequest { from, tag } => {
+                let (pid, tag) = (from.into(), tag.into());
+                wit::ReplyTo { pid, tag }.store_first(guest, to)
+            }
         }
     }
 }
 
-pointer!(Vec<wit::Pid>, Vec<(String, Vec<wit::Pid>)>, Vec<ModuleInfo>);
+pointer!(
+    Vec<wit::Pid>,
+    Vec<(String, Vec<wit::Pid>)>,
+    Vec<(String, String)>,
+    Vec<ModuleInfo>
+);
 list!(wit::Pid, (String, Vec<wit::Pid>), ModuleInfo);
 
-impl Lift for Vec<wit::Pid> {
-    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
-        pids(
-            memory,
-            flats[0].get_u32() as usize,
-            flats[1].get_u32() as usize,
-        )
-    }
-    fn load(memory: &[u8], at: usize) -> Result<Self> {
-        let (to, count) = (u32::load(memory, at)?, u32::load(memory, at + 4)?);
-        pids(memory, to as usize, count as usize)
-    }
+/// Lists that guests pass: where the elements are, and how many.
+macro_rules! lifted_list {
+    ($($type:ty, $elements:ident);*) => {$(
+        impl Lift for Vec<$type> {
+            fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
+                let (at, count) = (flats[0].get_u32(), flats[1].get_u32());
+                $elements(memory, at as usize, count as usize)
+            }
+            fn load(memory: &[u8], at: usize) -> Result<Self> {
+                let (to, count) = (u32::load(memory, at)?, u32::load(memory, at + 4)?);
+                $elements(memory, to as usize, count as usize)
+            }
+        }
+    )*};
 }
 
-fn pids(memory: &[u8], at: usize, count: usize) -> Result<Vec<wit::Pid>> {
-    if !at.is_multiple_of(wit::Pid::ALIGN) {
+lifted_list!(wit::Pid, elements; (String, String), pairs);
+
+fn elements<T: Lift>(memory: &[u8], at: usize, count: usize) -> Result<Vec<T>> {
+    if !at.is_multiple_of(T::ALIGN) {
         bail!("list pointer is not aligned");
     }
-    let Some(bytes) = count.checked_mul(wit::Pid::SIZE) else {
+    let Some(bytes) = count.checked_mul(T::SIZE) else {
         bail!("pointer out of bounds of memory");
     };
-    let each = slice(memory, at, bytes)?.chunks_exact(wit::Pid::SIZE);
-    each.map(|pid| wit::Pid::load(pid, 0)).collect()
+    slice(memory, at, bytes)?;
+    let each = (0..count).map(|index| T::load(memory, at + index * T::SIZE));
+    each.collect()
+}
+
+/// What the strings of one list of pairs may take together.
+const MAX_PAIRS_BYTES: usize = 1 << 20;
+
+/// As `elements`; many strings may lie at one place, and must not take more here than there.
+fn pairs(memory: &[u8], at: usize, count: usize) -> Result<Vec<(String, String)>> {
+    type Ends = ((u32, u32), (u32, u32));
+    let ends: Vec<Ends> = elements(memory, at, count)?;
+    let lengths = ends.iter().map(|((_, a), (_, b))| *a as usize + *b as usize);
+    if lengths.sum::<usize>() > MAX_PAIRS_BYTES {
+        bail!("a list of pairs has more than {MAX_PAIRS_BYTES} bytes of text");
+    }
+    elements(memory, at, count)
 }
