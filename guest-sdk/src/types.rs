@@ -44,7 +44,8 @@ impl Pid {
 /// `<0.slot.generation>` for an actor of this node, else its node's incarnation in front.
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (slot, generation) = (self.serial & 0xffff_ffff, self.serial >> 32);
+        // As nodes print it.
+        let (slot, generation) = (self.serial & ((1 << 22) - 1), self.serial >> 22);
         if self.node == crate::self_pid().node {
             write!(f, "<0.{slot}.{generation}>")
         } else {

@@ -141,9 +141,7 @@ impl Process {
     /// As `start`, with the standard input that the command says. If that is a pipe, see
     /// [`Process::type_in`].
     pub fn start_with_stdin(mut command: Command, stderr: &Log) -> Result<Self> {
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl.
         unsafe {
             command.pre_exec(|| {

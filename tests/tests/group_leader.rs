@@ -40,21 +40,26 @@ impl Pair {
     /// and as all nodes know it.
     fn boss(&self) -> Result<(String, String)> {
         let pid = self.site.spawn(&self.n1, "speaker", "", &[])?;
-        let id = self.site.call(&self.n1, &pid, "pid")?;
+        let id = self.call(&pid, "pid")?;
         Ok((pid, id))
     }
 
     /// An actor that a speaker starts.
     fn start_by(&self, boss: &str, words: &str) -> Result<String> {
-        let id = self.site.call(&self.n1, boss, &format!("start {words}"))?;
+        let id = self.call(boss, &format!("start {words}"))?;
         ensure!(id.len() == 32, "start {words}: {id}");
         Ok(id)
     }
 
     /// What an actor answers to a speaker who asks it.
     fn ask(&self, boss: &str, actor: &str, words: &str) -> Result<String> {
+        self.call(boss, &format!("ask {actor} {words}"))
+    }
+
+    /// Calls an actor of the first node.
+    fn call(&self, actor: &str, words: &str) -> Result<String> {
         self.site
-            .call(&self.n1, boss, &format!("ask {actor} {words}"))
+            .ok(&["call", N1, actor, words, "--timeout", "60000"])
     }
 }
 
@@ -73,7 +78,7 @@ fn printed(node: &Node, text: &str) -> bool {
 fn text_of_every_language_appears_where_its_leader_is() -> Result<()> {
     let pair = Pair::start(&LANGUAGES, false)?;
     let (boss, _) = pair.boss()?;
-    let user = pair.site.call(&pair.n1, &boss, "leader")?;
+    let user = pair.call(&boss, "leader")?;
     for module in LANGUAGES {
         let actor = pair.start_by(&boss, &format!("{N2} {module}"))?;
         let text = format!("{module} on the second node, \u{1f980}");
@@ -94,14 +99,20 @@ fn text_of_every_language_appears_where_its_leader_is() -> Result<()> {
     let child = pair.start_by(&boss, &format!("{N2} speaker"))?;
     let grandchild = pair.ask(&boss, &child, &format!("start {N1} speaker"))?;
     ensure!(pair.ask(&boss, &grandchild, "leader")? == user);
-    ensure!(pair.n1.count_log(&["told to"]) == 0, "logged at its leader's node");
+    ensure!(
+        pair.n1.count_log(&["told to"]) == 0,
+        "logged at its leader's node"
+    );
     let levels = ["info", "warning", "error", "debug"];
     for level in levels {
         pair.ask(&boss, &child, &format!("log {level}"))?;
     }
-    let info = pair.n2.wait_log(&["INFO", "wasm_node::actor", "it was told to"])?;
+    let info = pair
+        .n2
+        .wait_log(&["INFO", "wasm_node::actor", "it was told to"])?;
     ensure!(
-        info.contains("module=\"speaker\"") && info.contains(r#"fields={"count":"2","module":"speaker"}"#),
+        info.contains("module=\"speaker\"")
+            && info.contains(r#"fields={"count":"2","module":"speaker"}"#),
         "{info}"
     );
     pair.n2.wait_log(&["WARN", "it was told to"])?;
@@ -123,14 +134,18 @@ fn a_leader_that_is_gone_is_stood_in_for() -> Result<()> {
         let heard = format!("{actor} out ");
         eventually("the leader has heard it", || {
             let all = pair.ask(&boss, &leader, "heard")?;
-            Ok(all.lines().any(|l| l.starts_with(&heard) && l.contains(text)))
+            Ok(all
+                .lines()
+                .any(|l| l.starts_with(&heard) && l.contains(text)))
         })?;
     }
     // A request that the leader took ends with it; those that wait for it go to the own node,
     // whose input is at its end.
     pair.ask(&boss, &leader, "stop it was told to")?;
     eventually("the leader has ended", || {
-        Ok(pair.ask(&boss, &leader, "pid")?.starts_with("error: noproc"))
+        Ok(pair
+            .ask(&boss, &leader, "pid")?
+            .starts_with("error: noproc"))
     })?;
     pair.ask(&boss, &near, "print near goes on")?;
     prints(&pair.n1, "near goes on")?;
@@ -147,7 +162,12 @@ fn a_leader_that_is_gone_is_stood_in_for() -> Result<()> {
 
     // The leader's node goes: the actor lives on, and its own node shows its text.
     let name = ["--local-name", "orphan"];
-    let orphan = pair.site.spawn(&pair.n1, "speaker", "", &[&["--on", N2], &name[..]].concat())?;
+    let orphan = pair.site.spawn(
+        &pair.n1,
+        "speaker",
+        "",
+        &[&["--on", N2], &name[..]].concat(),
+    )?;
     ensure!(orphan.starts_with('<'), "{orphan}");
     let says = |pair: &Pair, text: &str| {
         pair.site
@@ -173,7 +193,7 @@ fn an_actor_leads_others_of_any_language() -> Result<()> {
         pair.ask(&boss, &actor, &format!("print {module} speaks"))?;
         let line = format!("{actor} out {module} speaks|");
         eventually("its leader hears it", || {
-            Ok(pair.site.call(&pair.n1, &boss, "heard")?.contains(&line))
+            Ok(pair.call(&boss, "heard")?.contains(&line))
         })?;
     }
     ensure!(!printed(&pair.n1, "speaks") && !printed(&pair.n2, "speaks"));
@@ -184,10 +204,10 @@ fn an_actor_leads_others_of_any_language() -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let asked = scope.spawn(|| {
             let words = format!("ask {reader} read");
-            pair.site.call(&pair.n1, &name, &words)
+            pair.call(&name, &words)
         });
         eventually("it waits for a line", || {
-            let said = pair.site.call(&pair.n1, &boss, "supply by hand")?;
+            let said = pair.call(&boss, "supply by hand")?;
             Ok(said == "ok")
         })?;
         let line = asked.join().expect("no panic")?;
@@ -197,19 +217,21 @@ fn an_actor_leads_others_of_any_language() -> Result<()> {
 
     // Its leader changes while it runs, from afar.
     let other = pair.start_by(&boss, "here speaker")?;
-    pair.site.call(&pair.n1, &boss, &format!("lead {reader} {other}"))?;
+    pair.call(&boss, &format!("lead {reader} {other}"))?;
     pair.ask(&boss, &reader, "print to another")?;
     eventually("the other hears it", || {
         Ok(pair.ask(&boss, &other, "heard")?.contains("to another|"))
     })?;
-    ensure!(!pair.site.call(&pair.n1, &boss, "heard")?.contains("to another"));
+    ensure!(!pair.call(&boss, "heard")?.contains("to another"));
 
     // Its own leader: what it prints, and the line that it gives itself.
     let own = pair.start_by(&boss, &format!("{N2} speaker-js"))?;
     pair.ask(&boss, &own, "lead-self")?;
     pair.ask(&boss, &own, "print to itself")?;
     eventually("it hears itself", || {
-        Ok(pair.ask(&boss, &own, "heard")?.contains("stdout to itself;"))
+        Ok(pair
+            .ask(&boss, &own, "heard")?
+            .contains("stdout to itself;"))
     })?;
     ensure!(pair.ask(&boss, &own, "read")? == "line from itself");
     // C's default is silence then, and no circle.
@@ -230,7 +252,7 @@ fn lines_of_many_actors_stay_whole_and_in_order() -> Result<()> {
     for number in 0..ACTORS {
         let node = if number % 2 == 0 { N2 } else { "here" };
         let pid = pair.site.spawn(&pair.n1, "speaker", "", &[])?;
-        let actor = pair.site.call(&pair.n1, &pid, &format!("start {node} speaker"))?;
+        let actor = pair.call(&pid, &format!("start {node} speaker"))?;
         voices.push((pid, actor));
     }
     std::thread::scope(|scope| {
@@ -240,7 +262,7 @@ fn lines_of_many_actors_stay_whole_and_in_order() -> Result<()> {
             .enumerate()
             .map(|(number, (pid, actor))| {
                 let words = format!("ask {actor} flood {LINES} voice{number}");
-                scope.spawn(move || pair.site.call(&pair.n1, pid, &words))
+                scope.spawn(move || pair.call(pid, &words))
             })
             .collect();
         all.into_iter()
@@ -252,10 +274,16 @@ fn lines_of_many_actors_stay_whole_and_in_order() -> Result<()> {
     let lines = pair.n1.stdout.since(0);
     for number in 0..ACTORS {
         let begin = format!("voice{number} ");
-        let own: Vec<&String> = lines.iter().filter(|line| line.starts_with(&begin)).collect();
+        let own: Vec<&String> = lines
+            .iter()
+            .filter(|line| line.starts_with(&begin))
+            .collect();
         ensure!(own.len() == LINES, "{begin}: {} lines", own.len());
         for (at, line) in own.iter().enumerate() {
-            ensure!(**line == format!("{begin}{at}"), "torn or out of order: {line:?}");
+            ensure!(
+                **line == format!("{begin}{at}"),
+                "torn or out of order: {line:?}"
+            );
         }
     }
     // A long line is whole too.
@@ -283,7 +311,8 @@ fn lines_of_input_reach_who_asks_first() -> Result<()> {
         let (asked, boss) = (format!("ask {actor} read"), boss.clone());
         let said = std::thread::scope(|scope| {
             let site = &pair.site;
-            let asking = scope.spawn(move || site.ok(&["call", N1, &boss, &asked, "--timeout", "60000"]));
+            let asking =
+                scope.spawn(move || site.ok(&["call", N1, &boss, &asked, "--timeout", "60000"]));
             // Not before it waits; the question shows that, where there is one.
             std::thread::sleep(Duration::from_millis(300));
             let typed = pair.n1.type_in(&format!("for {module}\n"));
@@ -297,7 +326,8 @@ fn lines_of_input_reach_who_asks_first() -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         let site = &pair.site;
         let words = format!("ask {dies} read");
-        let asking = scope.spawn(move || site.ok(&["call", N1, &other, &words, "--timeout", "60000"]));
+        let asking =
+            scope.spawn(move || site.ok(&["call", N1, &other, &words, "--timeout", "60000"]));
         std::thread::sleep(Duration::from_millis(300));
         let printed = pair.site.ask(&["ps", N2])?;
         let rows = printed["processes"].as_array().context("no list")?.clone();
@@ -336,7 +366,7 @@ fn a_leader_is_kept_over_upgrades_and_sleep() -> Result<()> {
     ensure!(pair.ask(&boss, &actor, "leader")? == boss_id);
     pair.ask(&boss, &actor, "print after the move")?;
     eventually("it is heard", || {
-        let heard = pair.site.call(&pair.n1, &boss, "heard")?;
+        let heard = pair.call(&boss, "heard")?;
         Ok(heard.contains("after the move|"))
     })
 }
@@ -347,13 +377,17 @@ fn a_crash_is_one_structured_event() -> Result<()> {
     let (boss, _) = pair.boss()?;
     let actor = pair.start_by(&boss, "here speaker")?;
     pair.ask(&boss, &actor, "crash")?;
-    let report = pair.n1.wait_log(&["crash report: actor ended", "module=\"speaker\""])?;
+    let report = pair
+        .n1
+        .wait_log(&["crash report: actor ended", "module=\"speaker\""])?;
     let modules = pair.site.ask(&["modules", N1])?;
-    let digest = modules["modules"][0]["digest"].as_str().context("no digest")?;
+    let digest = modules["modules"][0]["digest"]
+        .as_str()
+        .context("no digest")?;
     for field in [
         "ERROR",
         &format!("digest=\"{digest}\""),
-        &format!("ancestors=\"{boss}\""),
+        &format!("ancestors=\"{boss},"),
         "group_leader=",
         "mailbox=0",
         "links=0",

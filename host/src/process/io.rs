@@ -179,7 +179,7 @@ fn pieces(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
         let mut at = text.len().min(MAX_OUTPUT_BYTES);
         let continues = |byte: &u8| byte & 0xc0 == 0x80;
         let most = at;
-        while at > most - 4 && text.get(at).is_some_and(continues) {
+        while at > most.saturating_sub(4) && text.get(at).is_some_and(continues) {
             at -= 1;
         }
         let (piece, rest) = text.split_at(at);

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Destination, ExitReason, Incarnation, Pid, Signal, SpawnError, SpawnOptions,
+    CallError, Destination, ExitReason, Incarnation, OutputKind, Pid, Ref, Signal, SpawnError,
+    SpawnOptions,
 };
 
 use super::{
-    MAILBOX_HIGH_MESSAGES, Message, Native, Process, Program, Runtime, SpawnRequest, Step,
+    MAILBOX_HIGH_MESSAGES, Message, Native, Process, Program, Runtime, SpawnRequest, Step, User,
 };
 
 /// Each test ends by itself; this only keeps a broken one from hanging.
@@ -425,4 +426,201 @@ async fn a_request_times_out_in_the_middle_of_a_turn_too() {
     runtime.begin(&process, Box::new(program));
     assert_eq!(next(&mut native).await, Message::Info("late".into()));
     runtime.stop();
+}
+
+/// What a node's own group leader was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Text(Pid, OutputKind, String),
+    Asked(Pid, Ref),
+    Forgot(Ref),
+    Down(Incarnation),
+}
+
+#[derive(Default)]
+struct Recorder(parking_lot::Mutex<Vec<Told>>);
+
+impl User for Recorder {
+    fn print(&self, actor: Pid, kind: OutputKind, text: &[u8]) {
+        let text = String::from_utf8_lossy(text).into_owned();
+        self.0.lock().push(Told::Text(actor, kind, text));
+    }
+    fn read_line(&self, asker: Pid, tag: Ref, _: Option<Duration>) {
+        self.0.lock().push(Told::Asked(asker, tag));
+    }
+    fn forget(&self, tag: Ref) {
+        self.0.lock().push(Told::Forgot(tag));
+    }
+    fn node_down(&self, node: Incarnation) {
+        self.0.lock().push(Told::Down(node));
+    }
+}
+
+impl Recorder {
+    fn of(runtime: &Runtime) -> Arc<Self> {
+        let recorder = Arc::new(Self::default());
+        runtime.set_user(recorder.clone());
+        recorder
+    }
+
+    fn take(&self) -> Vec<Told> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_goes_to_the_group_leader_or_else_to_user() {
+    let runtime = runtime();
+    let recorder = Recorder::of(&runtime);
+    let user = runtime.user();
+    assert_eq!(runtime.whereis("user"), Some(user));
+    assert!(runtime.is_alive(user));
+    assert_eq!(runtime.count(), 0);
+    let printer = Native::spawn(&runtime, "printer").unwrap();
+    let (out, err) = (OutputKind::Stdout, OutputKind::Stderr);
+    let text = |kind, text: &str| Told::Text(printer.pid(), kind, text.into());
+    runtime.print(printer.process(), out, b"one");
+    assert_eq!(recorder.take(), [text(out, "one")]);
+
+    let mut leader = Native::spawn(&runtime, "leader").unwrap();
+    runtime.set_group_leader(printer.process(), printer.pid(), leader.pid());
+    runtime.print(printer.process(), err, b"two");
+    let two = Message::Output {
+        from: printer.pid(),
+        kind: err,
+        text: "two".into(),
+    };
+    assert_eq!(next(&mut leader).await, two);
+    assert_eq!(recorder.take(), []);
+    // One that is spawned with it has it from its start.
+    let options = SpawnOptions {
+        group_leader: Some(leader.pid()),
+        ..SpawnOptions::default()
+    };
+    let request = SpawnRequest {
+        label: "child".into(),
+        parent: Some((printer.pid(), runtime.make_ref())),
+        options,
+        mailbox_limit: None,
+    };
+    let child = runtime.spawn(request).unwrap();
+    assert_eq!(child.with_actor(|actor| actor.group_leader()), leader.pid());
+    assert_eq!(child.parent(), Some(printer.pid()));
+
+    // It ends; what it did not take and what comes later is shown all the same, in order.
+    let gone = leader.pid();
+    let sleeper = {
+        let request = SpawnRequest {
+            label: "never begun".into(),
+            parent: None,
+            options: SpawnOptions::default(),
+            mailbox_limit: None,
+        };
+        runtime.spawn(request).unwrap()
+    };
+    runtime.set_group_leader(printer.process(), printer.pid(), sleeper.pid);
+    for number in 0..10 {
+        runtime.print(printer.process(), out, format!("{number}").as_bytes());
+    }
+    let asked = runtime.read_line(printer.process(), None);
+    sleeper.doom(ExitReason::Killed);
+    wait_until(|| !runtime.is_alive(sleeper.pid)).await;
+    runtime.print(printer.process(), out, b"10");
+    let texts = |told: Vec<Told>| -> Vec<String> {
+        let texts = told.into_iter().filter_map(|told| match told {
+            Told::Text(_, _, text) => Some(text),
+            _ => None,
+        });
+        texts.collect()
+    };
+    wait_until(|| recorder.0.lock().len() >= 12).await;
+    let told = recorder.take();
+    assert!(told.contains(&Told::Asked(printer.pid(), asked)), "{told:?}");
+    let mut shown = texts(told);
+    shown.sort_by_key(|text| text.parse::<u32>().unwrap());
+    let expected: Vec<_> = (0..=10).map(|number| number.to_string()).collect();
+    assert_eq!(shown, expected);
+    drop(leader);
+    wait_until(|| !runtime.is_alive(gone)).await;
+    runtime.set_group_leader(printer.process(), printer.pid(), gone);
+    runtime.print(printer.process(), out, b"late");
+    assert_eq!(recorder.take(), [text(out, "late")]);
+    // And that of a node that nobody knows.
+    let elsewhere = Pid::user(Incarnation(99));
+    runtime.set_group_leader(printer.process(), printer.pid(), elsewhere);
+    runtime.print(printer.process(), out, b"far");
+    assert_eq!(recorder.take(), [text(out, "far")]);
+    runtime.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_not_wanted_any_more_is_taken_back() {
+    let runtime = runtime();
+    let recorder = Recorder::of(&runtime);
+    let mut reader = Native::spawn(&runtime, "reader").unwrap();
+    let asked = runtime.read_line(reader.process(), None);
+    assert_eq!(recorder.take(), [Told::Asked(reader.pid(), asked)]);
+    let line = Bytes::from_static(b"a line\n");
+    let answer = |tag| Signal::Response {
+        tag,
+        result: Ok(Bytes::from_static(b"a line\n")),
+    };
+    runtime.signal(reader.pid(), answer(asked));
+    let answered = Message::Response {
+        tag: asked,
+        result: Ok(line),
+    };
+    assert_eq!(next(&mut reader).await, answered);
+    // Given up, timed out, ended.
+    let asked = runtime.read_line(reader.process(), None);
+    runtime.forget(reader.process(), asked);
+    assert!(recorder.take().contains(&Told::Forgot(asked)));
+    let soon = Some(Duration::from_millis(20));
+    let asked = runtime.read_line(reader.process(), soon);
+    let late = Message::Response {
+        tag: asked,
+        result: Err(CallError::Timeout),
+    };
+    assert_eq!(next(&mut reader).await, late);
+    recorder.take();
+    let asked = runtime.read_line(reader.process(), None);
+    drop(reader);
+    wait_until(|| recorder.0.lock().contains(&Told::Forgot(asked))).await;
+    runtime.node_down(Incarnation(3));
+    assert!(recorder.take().contains(&Told::Down(Incarnation(3))));
+    runtime.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_own_group_leader_is_there_for_good() {
+    let runtime = runtime();
+    let _recorder = Recorder::of(&runtime);
+    let mut native = Native::spawn(&runtime, "other").unwrap();
+    let user = runtime.user();
+    runtime.monitor(native.process(), &to(user));
+    runtime.link(native.process(), user);
+    runtime.exit(native.process(), user, ExitReason::Kill);
+    let hello = Bytes::from_static(b"hello");
+    let refused = native.call(&to(user), hello, PATIENCE).await;
+    assert!(
+        matches!(&refused, Err(CallError::Exit(ExitReason::Error(why))) if why.contains("no calls")),
+        "{refused:?}"
+    );
+    assert!(runtime.is_alive(user));
+    // Nothing came of it: what comes next is this.
+    runtime.signal(native.pid(), Signal::Info("next".into()));
+    assert_eq!(next(&mut native).await, Message::Info("next".into()));
+    runtime.stop();
+}
+
+/// Waits until something happens that nobody tells of.
+async fn wait_until(holds: impl Fn() -> bool) {
+    let waits = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waits)
+        .await
+        .expect("it happens in time");
 }

@@ -99,7 +99,7 @@ impl GenServer for Speaker {
                 "ok".into()
             }
             "read" => {
-                wasm_node_sdk::spawn_local(async move { from.reply(&read().await) });
+                wasm_node_sdk::spawn_local(async move { from.reply_bytes(read().await.as_bytes()) });
                 return CallReturn::NoReply;
             }
             // Reads for so many milliseconds.
