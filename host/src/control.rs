@@ -10,13 +10,21 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wasm_node_protocol::{CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, SpawnError};
+use wasm_node_protocol::{
+    CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, Ref, SpawnError,
+};
 
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_PROCESSES: usize = 10_000;
 
 /// How many names one [`NameList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_NAMES: usize = 10_000;
+
+/// How many actors one [`DumpPage`] holds at most.
+pub const MAX_DUMPED_ACTORS: usize = 2_000;
+
+/// How many of its names an [`ActorRow`] holds at most; it says how many there are in all.
+pub const MAX_DUMPED_NAMES: usize = 16;
 
 /// The key made of a cookie, which links prove to have. The secret itself, so never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +99,28 @@ pub enum ControlRequest {
     },
     /// Stop, actors first. Answered by [`ControlReply::Stopping`] before it does.
     Stop,
+    /// As `Spawn`, for a tool that stays: `leader` gets, as signals, all that the actor and its
+    /// children print, and their questions for input, to be answered to whoever asks. When the
+    /// actor has ended, or could not start, `Down` with `end` comes last.
+    Attach {
+        /// A module of the node asked, by name or by digest in hex.
+        module: String,
+        /// What its `init` gets.
+        args: Bytes,
+        /// Its name in the registry of the node it runs on.
+        name: Option<String>,
+        /// Where it runs; `None` is the node asked.
+        on: Option<NodeName>,
+        /// Of the tool's own node.
+        leader: Pid,
+        /// The tag of that `Down`.
+        end: Ref,
+    },
+    /// What are you made of? Answered by [`ControlReply::Dump`], page by page.
+    Dump {
+        /// 0 at first, then what the page before says.
+        from: u32,
+    },
 }
 
 /// What the node answers.
@@ -128,6 +158,8 @@ pub enum ControlReply {
     Stopping,
     /// It will not, or cannot; says why.
     Refused(String),
+    /// A page of a dump.
+    Dump(Box<DumpPage>),
 }
 
 /// An actor, as a person names it to the node asked.
@@ -252,6 +284,104 @@ pub struct ModuleRow {
     pub digest: String,
     /// How many actors run that version here.
     pub actors: u64,
+}
+
+/// A part of a dump.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DumpPage {
+    /// What concerns the node as a whole; with the first page only.
+    pub head: Option<DumpHead>,
+    /// At most [`MAX_DUMPED_ACTORS`].
+    pub actors: Vec<ActorRow>,
+    /// Where to go on from, if there are more.
+    pub next: Option<u32>,
+}
+
+/// What a dump says of the node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DumpHead {
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub unix_ms: u64,
+    /// Who it is.
+    pub info: NodeInfo,
+    /// Whom it is connected to.
+    pub nodes: Vec<NodeRow>,
+    /// Its modules.
+    pub modules: Vec<ModuleRow>,
+    /// The global names that it knows.
+    pub global_names: NameList,
+    /// The process groups that it knows.
+    pub groups: GroupCounts,
+    /// What it takes of the machine.
+    pub memory: Memory,
+}
+
+/// How many process groups a node knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GroupCounts {
+    /// Scopes with groups.
+    pub scopes: u64,
+    /// Groups with members.
+    pub groups: u64,
+    /// Memberships; an actor that joined twice has two.
+    pub memberships: u64,
+}
+
+/// What the operating system says of a node's process; 0 for what it does not say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// In memory.
+    pub resident_bytes: u64,
+    /// The most that ever was.
+    pub peak_resident_bytes: u64,
+    /// Addresses in use.
+    pub virtual_bytes: u64,
+    /// Its threads.
+    pub threads: u64,
+}
+
+/// An actor in a dump.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ActorRow {
+    /// Which.
+    pub pid: PidRow,
+    /// Its module, or what it is if it has none.
+    pub module: String,
+    /// The version that it runs, in hex, if that is known.
+    pub digest: Option<String>,
+    /// Its local names, at most [`MAX_DUMPED_NAMES`].
+    pub names: Vec<String>,
+    /// How many it has.
+    pub names_total: u64,
+    /// Who spawned it, unless the node did.
+    pub parent: Option<PidRow>,
+    /// How long it has lived, in milliseconds.
+    pub age_ms: u64,
+    /// Turns that it has begun, as far as 32 bits tell.
+    pub turns: u32,
+    /// Messages that wait for it.
+    pub mailbox: u64,
+    /// Whether it has to end, and did not yet.
+    pub is_ending: bool,
+    /// What only it knows; nothing if it was in a turn.
+    pub inside: Option<InsideRow>,
+}
+
+/// What an actor knows of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InsideRow {
+    /// Its links.
+    pub links: u64,
+    /// Those whom it monitors.
+    pub monitors: u64,
+    /// Monitors of it.
+    pub monitored_by: u64,
+    /// Requests whose answers it waits for.
+    pub pending_requests: u64,
+    /// Its group leader.
+    pub group_leader: PidRow,
+    /// Whether exit signals become messages.
+    pub traps_exits: bool,
 }
 
 /// Bytes that are no request or reply. The peer's fault: a broken one, or one of a version that

@@ -24,6 +24,7 @@ Commands:
   info        Show what a node says about itself
   nodes       List the nodes that a node is connected to
   ps          List the actors of a node
+  dump        Write down what a node is made of, as JSON: itself, its modules, its names, all of its actors
   modules     List the modules of a node with the digests of their versions
   spawn       Start an actor on a node, and print its pid
   call        Call an actor with a text, and print its reply

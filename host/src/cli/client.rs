@@ -13,6 +13,7 @@ use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
 
+use super::attach::Leader;
 use super::error::CliError;
 use super::options::{Trust, epmd_mode, host_port, node_name};
 use crate::control::{ControlReply, ControlRequest};
@@ -58,6 +59,16 @@ pub(super) struct Join {
     pub(super) trust: Trust,
 }
 
+impl Join {
+    /// Of a client of this node, in this run of its own.
+    fn config(&self, of: &NodeName, own: Incarnation) -> Result<DistConfig, CliError> {
+        let mut config = DistConfig::new(own_name(of)?, own, self.trust.cookie()?);
+        config.security = self.trust.security();
+        config.epmd = epmd_mode(self.address.is_some())?;
+        Ok(config)
+    }
+}
+
 /// A connection to one node.
 pub(super) struct Client {
     dist: Dist,
@@ -69,22 +80,44 @@ pub(super) struct Client {
 impl Client {
     /// Joins the node, as the options say.
     pub(super) async fn join(name: &NodeName, join: &Join) -> Result<Self, CliError> {
-        let mut config = DistConfig::new(own_name(name)?, incarnation(), join.trust.cookie()?);
-        config.security = join.trust.security();
-        config.epmd = epmd_mode(join.address.is_some())?;
+        let config = join.config(name, incarnation())?;
         Self::connect(name, config, join.address.as_deref()).await
+    }
+
+    /// As `join`, in this run of the client's own node, which is the group leader of actors.
+    pub(super) async fn join_as(
+        name: &NodeName,
+        join: &Join,
+        own: Incarnation,
+        leader: Arc<Leader>,
+    ) -> Result<Self, CliError> {
+        let config = join.config(name, own)?;
+        Self::dial(name, config, join.address.as_deref(), Some(leader)).await
     }
 
     /// Joins the node; with an address, dials that instead of asking the port mapper.
     pub(super) async fn connect(
         name: &NodeName,
+        config: DistConfig,
+        address: Option<&str>,
+    ) -> Result<Self, CliError> {
+        Self::dial(name, config, address, None).await
+    }
+
+    async fn dial(
+        name: &NodeName,
         mut config: DistConfig,
         address: Option<&str>,
+        leader: Option<Arc<Leader>>,
     ) -> Result<Self, CliError> {
         config.kind = NodeKind::Hidden;
         config.listen = None;
         let (tell, downs) = watch::channel(Vec::new());
-        let dist = Dist::start(config, Arc::new(Guest { downs: tell })).await?;
+        let guest = Guest {
+            downs: tell,
+            leader,
+        };
+        let dist = Dist::start(config, Arc::new(guest)).await?;
         let node = match address {
             None => dist.connect(name).await?,
             Some(address) => {
@@ -171,6 +204,12 @@ impl Client {
         tokio::time::timeout(timeout, down).await.is_ok()
     }
 
+    /// Waits until the node is gone.
+    pub(super) async fn down(&mut self) {
+        let node = self.node;
+        let _ = self.downs.wait_for(|downs| downs.contains(&node)).await;
+    }
+
     /// Leaves.
     pub(super) async fn leave(self) {
         self.dist.stop().await;
@@ -243,14 +282,24 @@ pub(super) fn incarnation() -> Incarnation {
     Incarnation::from_random(rand::random())
 }
 
-/// A host without actors.
+/// A host without actors; it may be the group leader of others'.
 struct Guest {
     downs: watch::Sender<Vec<Incarnation>>,
+    leader: Option<Arc<Leader>>,
 }
 
 impl Host for Guest {
-    fn deliver(&self, _: Incarnation, _: Target, _: Signal) -> Delivered {
-        Delivered::Ok
+    fn started(&self, dist: &Dist) {
+        if let Some(leader) = &self.leader {
+            leader.started(dist);
+        }
+    }
+
+    fn deliver(&self, _: Incarnation, _: Target, signal: Signal) -> Delivered {
+        match &self.leader {
+            Some(leader) => leader.take(signal),
+            None => Delivered::Ok,
+        }
     }
 
     fn request(&self, _: &Peer, _: NodeRequest, _: Answer) {}

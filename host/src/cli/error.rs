@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use wasm_node_protocol::{CallError, NodeName, SpawnError};
+use wasm_node_protocol::{CallError, ExitReason, NodeName, SpawnError};
 
 use crate::app::ManifestError;
 use crate::bench::BenchError;
@@ -68,6 +68,14 @@ pub(super) enum CliError {
         node: NodeName,
         error: SpawnError,
     },
+    #[error("{module} on {node} has ended: {reason}")]
+    Ended {
+        module: String,
+        node: NodeName,
+        reason: ExitReason,
+    },
+    #[error("the connection to {node} is lost, and {module} with it")]
+    Lost { module: String, node: NodeName },
     #[error("called {to} on {node}, got no reply: {error}")]
     Call {
         to: Address,

@@ -5,6 +5,7 @@
 //! running node nothing but the control API, which other tools may use too; only `start` and
 //! `up` know how a node is put together.
 
+mod attach;
 mod bench;
 mod build;
 mod call;
@@ -12,6 +13,7 @@ mod client;
 mod connect;
 mod cookie;
 mod disconnect;
+mod dump;
 mod error;
 mod exit;
 mod info;
@@ -55,6 +57,7 @@ enum Command {
     Info(info::Args),
     Nodes(nodes::Args),
     Ps(ps::Args),
+    Dump(dump::Args),
     Modules(modules::Args),
     Spawn(spawn::Args),
     Call(call::Args),
@@ -90,6 +93,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Info(args) => info::run(args, log),
         Command::Nodes(args) => nodes::run(args, log),
         Command::Ps(args) => ps::run(args, log),
+        Command::Dump(args) => dump::run(args, log),
         Command::Modules(args) => modules::run(args, log),
         Command::Spawn(args) => spawn::run(args, log),
         Command::Call(args) => call::run(args, log),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 use wasm_node_protocol::NodeName;
 
+use super::attach;
 use super::client::{Node, with_node};
 use super::error::CliError;
 use super::options::node_name;
@@ -13,7 +14,7 @@ use super::output;
 use crate::control::{ControlReply, ControlRequest, PidRow};
 
 /// How long a spawn may take: the code may have to be shipped and compiled first.
-const SPAWN_TIMEOUT: Duration = Duration::from_secs(150);
+pub(super) const SPAWN_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Start an actor on a node, and print its pid
 #[derive(clap::Args, Debug)]
@@ -31,12 +32,25 @@ pub(super) struct Args {
     /// Run it on this node instead, with the code of the node asked
     #[arg(long, value_name = "NODE", value_parser = node_name)]
     on: Option<NodeName>,
+    /// Show here what it and its children print, wherever they run, and give them what is typed
+    /// here; ends when the actor does, with 0 for a normal end. Ctrl-C leaves the actor alone
+    #[arg(long, conflicts_with = "json")]
+    attach: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+    if args.attach {
+        let start = attach::Start {
+            module: args.module,
+            args: Bytes::from(args.args),
+            name: args.local_name,
+            on: args.on,
+        };
+        return attach::run(&args.node, start, log);
+    }
     let on = args.on.clone().unwrap_or_else(|| args.node.node.clone());
     let request = ControlRequest::Spawn {
         module: args.module.clone(),

@@ -50,7 +50,7 @@ pub use host::{Answer, Delivered, Dispute, Host, RequestError};
 pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYTES};
 pub use wasm_node_protocol::handshake::{Peer, Security};
 
-use crate::control::CookieRow;
+use crate::control::{CookieRow, GroupCounts};
 use epmd::{Entry, Registrar, RegistrarConfig};
 use kernel::Kernel;
 use lookout::Lookout;
@@ -553,6 +553,11 @@ impl Dist {
     pub fn local_groups(&self, scope: &str) -> Vec<String> {
         let here = self.kernel.config.incarnation;
         self.kernel.tables.groups(scope, |pid| pid.node == here)
+    }
+
+    /// How many groups are known here.
+    pub fn group_counts(&self) -> GroupCounts {
+        self.kernel.tables.group_counts()
     }
 
     /// From this moment on an actor of this node hears of each change of a group, or of each

@@ -12,6 +12,7 @@ use wasm_node_protocol::groups::{GroupChange, GroupId};
 use wasm_node_protocol::{Incarnation, NodeName, Pid};
 
 use super::link::Link;
+use crate::control::GroupCounts;
 
 #[derive(Default)]
 pub(super) struct Tables {
@@ -107,6 +108,16 @@ impl Tables {
             .filter(|(_, members)| members.iter().any(&of))
             .map(|(group, _)| group.clone())
             .collect()
+    }
+
+    pub fn group_counts(&self) -> GroupCounts {
+        let groups = self.groups.read();
+        let all = || groups.values().flat_map(|scope| scope.values());
+        GroupCounts {
+            scopes: groups.len() as u64,
+            groups: all().count() as u64,
+            memberships: all().map(|members| members.len() as u64).sum(),
+        }
     }
 
     pub fn change_group(&self, group: &GroupId, change: GroupChange, pids: &[Pid]) {

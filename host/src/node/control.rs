@@ -9,6 +9,7 @@ use wasm_node_protocol::{
 };
 
 use super::Inner;
+use super::attach::Attachment;
 use crate::control::{
     Address, ControlReply, ControlRequest, MAX_LISTED_NAMES, MAX_LISTED_PROCESSES, ModuleRow,
     NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow,
@@ -18,7 +19,7 @@ use crate::process::{Message, Native};
 use crate::wasm::Services;
 
 /// How long a spawn for a tool may take.
-const SPAWN_TIMEOUT: Duration = Duration::from_secs(130);
+pub(super) const SPAWN_TIMEOUT: Duration = Duration::from_secs(130);
 
 /// How long a connected node may take to answer a ping: longer than one that does not answer at
 /// all stays connected, at the usual tick time.
@@ -46,25 +47,28 @@ impl Inner {
     async fn answer(&self, request: ControlRequest) -> ControlReply {
         match request {
             ControlRequest::Info => ControlReply::Info(self.info()),
-            ControlRequest::Nodes => {
-                let row = |(name, _, kind)| NodeRow { name, kind };
-                ControlReply::Nodes(
-                    self.dist()
-                        .nodes(NodeSet::All)
-                        .into_iter()
-                        .map(row)
-                        .collect(),
-                )
-            }
+            ControlRequest::Nodes => ControlReply::Nodes(self.node_rows()),
             ControlRequest::Processes => ControlReply::Processes(self.process_list()),
-            ControlRequest::Modules => {
-                let row = |m: crate::wasm::ModuleInfo| ModuleRow {
-                    name: m.name,
-                    digest: m.digest,
-                    actors: m.actors.into(),
-                };
-                ControlReply::Modules(self.modules.list().into_iter().map(row).collect())
+            ControlRequest::Modules => ControlReply::Modules(self.module_rows()),
+            ControlRequest::Attach {
+                module,
+                args,
+                name,
+                on,
+                leader,
+                end,
+            } => {
+                let attached = self.attach_for_tool(Attachment {
+                    module,
+                    args,
+                    name,
+                    on,
+                    leader,
+                    end,
+                });
+                ControlReply::Spawned(attached.await.map(|pid| self.row(pid)))
             }
+            ControlRequest::Dump { from } => ControlReply::Dump(Box::new(self.dump(from))),
             ControlRequest::Spawn {
                 module,
                 args,
@@ -129,7 +133,22 @@ impl Inner {
         }
     }
 
-    fn info(&self) -> NodeInfo {
+    pub(super) fn node_rows(&self) -> Vec<NodeRow> {
+        let nodes = self.dist().nodes(NodeSet::All).into_iter();
+        let row = |(name, _, kind)| NodeRow { name, kind };
+        nodes.map(row).collect()
+    }
+
+    pub(super) fn module_rows(&self) -> Vec<ModuleRow> {
+        let row = |m: crate::wasm::ModuleInfo| ModuleRow {
+            name: m.name,
+            digest: m.digest,
+            actors: m.actors.into(),
+        };
+        self.modules.list().into_iter().map(row).collect()
+    }
+
+    pub(super) fn info(&self) -> NodeInfo {
         NodeInfo {
             name: self.runtime.name().clone(),
             incarnation: self.runtime.node(),
@@ -167,7 +186,7 @@ impl Inner {
         }
     }
 
-    fn name_list(&self) -> NameList {
+    pub(super) fn name_list(&self) -> NameList {
         let names = self.dist().registered();
         let total = names.len() as u64;
         let row = |(name, pid): (String, Pid)| NameRow {
@@ -181,7 +200,7 @@ impl Inner {
         }
     }
 
-    fn row(&self, pid: Pid) -> PidRow {
+    pub(super) fn row(&self, pid: Pid) -> PidRow {
         PidRow {
             pid,
             printed: pid.display(self.dist().number_of(pid.node).unwrap_or(u32::MAX)),

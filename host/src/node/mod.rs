@@ -5,8 +5,10 @@
 //! the control API in `control`, an app's tree and listeners in `app`.
 
 mod app;
+mod attach;
 mod claims;
 mod control;
+mod dump;
 mod http;
 mod input;
 mod log;

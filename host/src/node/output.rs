@@ -93,6 +93,11 @@ impl Output {
         }
     }
 
+    /// Whether so much waits that whoever brings more should pause.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES / 8
+    }
+
     fn push(&self, piece: Piece, bytes: usize) {
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before > MAX_QUEUED_BYTES || self.pieces.try_send(piece).is_err() {

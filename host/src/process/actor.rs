@@ -76,6 +76,8 @@ pub enum Message {
     InputRequest {
         from: Pid,
         tag: Ref,
+        /// For hosts; guests are not told.
+        timeout_ms: Option<u32>,
     },
 }
 
@@ -278,9 +280,15 @@ impl Actor {
             Signal::Output { from, kind, text } => {
                 self.mailbox.push_back(Message::Output { from, kind, text });
             }
-            Signal::InputRequest { from, tag, .. } => {
-                self.mailbox.push_back(Message::InputRequest { from, tag });
-            }
+            Signal::InputRequest {
+                from,
+                tag,
+                timeout_ms,
+            } => self.mailbox.push_back(Message::InputRequest {
+                from,
+                tag,
+                timeout_ms,
+            }),
             Signal::GroupLeader { leader, .. } => self.group_leader = leader,
         }
     }
@@ -391,7 +399,7 @@ impl Actor {
     }
 
     fn note_taken(&mut self, message: &Message) {
-        if let Message::Request { from, tag, .. } | Message::InputRequest { from, tag } = message {
+        if let Message::Request { from, tag, .. } | Message::InputRequest { from, tag, .. } = message {
             self.open.push((*from, *tag));
         }
     }
@@ -546,6 +554,11 @@ impl Actor {
         }
     }
 
+    /// Whether somebody still waits for the answer to this request, which it took.
+    pub fn owes(&self, tag: Ref) -> bool {
+        self.open.iter().any(|(_, open)| *open == tag)
+    }
+
     pub(super) fn add_spawning(
         &mut self,
         tag: Ref,
@@ -648,11 +661,15 @@ impl Actor {
                     let output = Signal::Output { from, kind, text };
                     signals.push((Pid::user(from.node), output));
                 }
-                Message::InputRequest { from, tag } => {
+                Message::InputRequest {
+                    from,
+                    tag,
+                    timeout_ms,
+                } => {
                     let asks = Signal::InputRequest {
                         from,
                         tag,
-                        timeout_ms: None,
+                        timeout_ms,
                     };
                     signals.push((Pid::user(from.node), asks));
                 }

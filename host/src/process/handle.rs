@@ -12,9 +12,9 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
-use wasm_node_protocol::{ExitReason, Incarnation, Pid, Signal};
+use wasm_node_protocol::{Digest, ExitReason, Incarnation, Pid, Signal};
 
-use super::actor::Actor;
+use super::actor::{Actor, Vitals};
 use super::runtime::Runtime;
 use super::scheduler::Scheduler;
 use super::spin::SpinMutex;
@@ -454,6 +454,17 @@ impl Process {
             names: self.names.lock().clone(),
             mailbox: waiting + taken,
         }
+    }
+}
+
+impl Process {
+    /// What it knows of itself, and its code; nothing in the middle of a turn.
+    pub fn look_inside(&self) -> Option<(Vitals, Option<Digest>)> {
+        let state = self.state.try_lock()?;
+        let vitals = state.actor.try_borrow().ok()?.vitals();
+        let program = state.program.try_borrow().ok()?;
+        let code = program.as_ref().and_then(|program| program.code());
+        Some((vitals, code))
     }
 }
 

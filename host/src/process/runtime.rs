@@ -222,6 +222,11 @@ impl Runtime {
             .collect()
     }
 
+    /// Up to so many processes, from a slot on, and the slot to go on from.
+    pub fn page(&self, from: u32, most: usize) -> (Vec<Arc<Process>>, Option<u32>) {
+        self.table.page(from, most)
+    }
+
     /// Every process of this node.
     pub fn all(&self) -> Vec<Arc<Process>> {
         self.table.all()
@@ -565,15 +570,19 @@ impl Runtime {
 
     /// Answers a request that the process took.
     pub fn reply(self: &Arc<Self>, replier: &Process, to: Pid, tag: Ref, body: Bytes) {
+        self.answer(replier, to, tag, Ok(body));
+    }
+
+    /// As [`Self::reply`], also with an error.
+    pub fn answer(
+        self: &Arc<Self>,
+        replier: &Process,
+        to: Pid,
+        tag: Ref,
+        result: Result<Bytes, CallError>,
+    ) {
         replier.with_actor(|actor| actor.answered(tag));
-        self.send_from(
-            replier,
-            to,
-            Signal::Response {
-                tag,
-                result: Ok(body),
-            },
-        );
+        self.send_from(replier, to, Signal::Response { tag, result });
     }
 
     /// Erlang's `link/1`.

@@ -105,6 +105,19 @@ impl Table {
             .collect()
     }
 
+    /// Up to so many processes, from a slot on, and the slot to go on from if there are more.
+    pub(super) fn page(&self, from: u32, most: usize) -> (Vec<Arc<Process>>, Option<u32>) {
+        let fresh = self.free.lock().fresh;
+        let mut page = Vec::new();
+        for index in from.max(1)..fresh {
+            if page.len() == most {
+                return (page, Some(index));
+            }
+            page.extend(self.slot(index).and_then(|slot| slot.occupant.read().1.clone()));
+        }
+        (page, None)
+    }
+
     fn slot(&self, index: u32) -> Option<&Slot> {
         let index = index as usize;
         self.chunks

@@ -228,7 +228,7 @@ impl From<Message> for wit::Message {
             Message::Output { from, kind, text } => {
                 Self::Output((from.into(), kind.into(), text.into()))
             }
-            Message::InputRequest { from, tag } => Self::InputRequest(wit::ReplyTo {
+            Message::InputRequest { from, tag, .. } => Self::InputRequest(wit::ReplyTo {
                 pid: from.into(),
                 tag: tag.into(),
             }),

@@ -306,7 +306,7 @@ impl Lower for process::Message {
                 let (from, kind) = (wit::Pid::from(from), wit::OutputKind::from(kind));
                 (from, kind, text).store_first(guest, to)
             }
-            M::InputRequest { from, tag } => {
+            M::InputRequest { from, tag, .. } => {
                 let (pid, tag) = (from.into(), tag.into());
                 wit::ReplyTo { pid, tag }.store_first(guest, to)
             }
