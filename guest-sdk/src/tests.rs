@@ -501,3 +501,120 @@ fn a_server_hears_of_groups_as_info() {
         "{seen}"
     );
 }
+
+struct Reader;
+impl Task for Reader {
+    async fn main(_: Vec<u8>) -> ExitReason {
+        drop(io::read_line());
+        let soon = Some(Duration::from_millis(5));
+        assert_eq!(
+            io::read_line_within(soon).await,
+            Err(CallError::Timeout)
+        );
+        assert_eq!(io::read_line().await, Ok(Some("a line\n".into())));
+        let garbled = io::read_line().await;
+        assert!(matches!(garbled, Err(CallError::Exit(ExitReason::Error(_)))));
+        assert_eq!(io::read_line().await, Ok(None));
+        ExitReason::Normal
+    }
+}
+
+#[test]
+fn lines_are_asked_for_and_given_up() {
+    fake::reset();
+    let (mut reader, _) = TaskActor::<Reader>::init(Start::Fresh(vec![])).unwrap();
+    let tag = |serial| Ref { node: 1, serial };
+    let expected = [
+        Did::ReadLine(None, tag(1)),
+        Did::Forgot(tag(1)),
+        Did::ReadLine(Some(5), tag(2)),
+    ];
+    assert_eq!(fake::did(), expected);
+    let answers: [Result<&[u8], CallError>; 4] = [
+        Err(CallError::Timeout),
+        Ok(b"a line\n"),
+        Ok(&[0xff]),
+        Ok(b""),
+    ];
+    for (serial, answer) in (2..).zip(answers) {
+        let result = answer.map(Vec::from);
+        fake::deliver(Message::Response((tag(serial), result)));
+        let outcome = reader.turn();
+        let ended = outcome == Outcome::Stop(ExitReason::Normal);
+        assert_eq!(ended, serial == 5, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_lead_passes_text_on() {
+    let mut server = started_silent();
+    let other = Pid { node: 2, serial: 9 };
+    let output = |kind| Message::Output((other, kind, b"said\n".into()));
+    fake::deliver(output(OutputKind::Stdout));
+    fake::deliver(output(OutputKind::Stderr));
+    fake::deliver(Message::InputRequest(ASKER));
+    server.turn();
+    let said = || Did::Printed("said\n".into());
+    assert_eq!(fake::did(), [said(), said(), Did::Replied(ASKER, vec![])]);
+    // Never to itself.
+    process::set_group_leader(ME, ME);
+    fake::did();
+    fake::deliver(output(OutputKind::Stdout));
+    server.turn();
+    assert_eq!(fake::did(), []);
+    let request = io::InputRequest(ASKER);
+    request.line(7);
+    request.end();
+    let replies = [b"7\n".to_vec(), vec![]].map(|line| Did::Replied(ASKER, line));
+    assert_eq!(fake::did(), replies);
+}
+
+/// A server with all defaults.
+#[derive(Serialize, Deserialize)]
+struct Silent;
+impl GenServer for Silent {
+    const MODULE: &'static str = "silent";
+    type Args = ();
+    type Call = ();
+    type Reply = ();
+    type Cast = ();
+
+    async fn init((): ()) -> Init<Self> {
+        Init::Ok(Self)
+    }
+    async fn handle_call(&mut self, (): (), _: Caller<()>) -> CallReturn<()> {
+        CallReturn::NoReply
+    }
+}
+
+fn started_silent() -> GenServerActor<Silent> {
+    fake::reset();
+    let args = Start::Fresh(encode(&()));
+    let (server, _) = GenServerActor::<Silent>::init(args).unwrap();
+    server
+}
+
+#[test]
+fn events_have_a_text_and_named_values() {
+    fake::reset();
+    let (user, size) = ("bob", 7);
+    log::warning!("full", user, size, limit = size + 1);
+    log::debug!(format!("{user} came"));
+    log::info!("here", user,);
+    log::error!("lost", why = "no room");
+    let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = [
+        Did::Logged(
+            "full".into(),
+            vec![
+                field("user", "bob"),
+                field("size", "7"),
+                field("limit", "8"),
+            ],
+        ),
+        Did::Logged("bob came".into(), vec![]),
+        Did::Logged("here".into(), vec![field("user", "bob")]),
+        Did::Logged("lost".into(), vec![field("why", "no room")]),
+    ];
+    assert_eq!(fake::did(), expected);
+}

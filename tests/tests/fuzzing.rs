@@ -549,7 +549,7 @@ mod corpus {
 
     fn control() -> Vec<Vec<u8>> {
         // Each variant by its number, with room for its fields; and pids as people type them.
-        let mut files: Vec<_> = (0..16)
+        let mut files: Vec<_> = (0..18)
             .map(|variant| [&[variant][..], &[4], b"todo", &[3, 1, 2, 3, 0, 1, 2, 2, 1]].concat())
             .collect();
         files.push(b"<2.17.3>".to_vec());
