@@ -18,8 +18,8 @@ use crate::snapshot::{self, Snapshot};
 use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
 use crate::{
-    Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, OutputKind, Pid, Ref, RegisterError, ReplyTo,
-    SaveError, SpawnError, Start, codec, rpc, runtime,
+    Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, OutputKind, Pid, Ref, RegisterError,
+    ReplyTo, SaveError, SpawnError, Start, codec, rpc, runtime,
 };
 
 /// A server. Its value is its state; `serde` makes it survive upgrades and hibernation.

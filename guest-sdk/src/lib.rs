@@ -111,8 +111,8 @@ pub use server_ref::{
 };
 pub use time::{Elapsed, send_after, sleep, timeout};
 pub use types::{
-    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, OutputKind, Pid, Ref,
-    RegisterError, ReplyTo, SaveError, SpawnError, Start,
+    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, OutputKind, Pid,
+    Ref, RegisterError, ReplyTo, SaveError, SpawnError, Start,
 };
 
 #[doc(hidden)]

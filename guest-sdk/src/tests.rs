@@ -507,13 +507,13 @@ impl Task for Reader {
     async fn main(_: Vec<u8>) -> ExitReason {
         drop(io::read_line());
         let soon = Some(Duration::from_millis(5));
-        assert_eq!(
-            io::read_line_within(soon).await,
-            Err(CallError::Timeout)
-        );
+        assert_eq!(io::read_line_within(soon).await, Err(CallError::Timeout));
         assert_eq!(io::read_line().await, Ok(Some("a line\n".into())));
         let garbled = io::read_line().await;
-        assert!(matches!(garbled, Err(CallError::Exit(ExitReason::Error(_)))));
+        assert!(matches!(
+            garbled,
+            Err(CallError::Exit(ExitReason::Error(_)))
+        ));
         assert_eq!(io::read_line().await, Ok(None));
         ExitReason::Normal
     }

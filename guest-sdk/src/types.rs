@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use crate::bindings::wasm_node::actor::types::{
-    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, OutputKind, Pid, Ref,
-    RegisterError, ReplyTo, SaveError, SpawnError, Start,
+    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, OutputKind, Pid,
+    Ref, RegisterError, ReplyTo, SaveError, SpawnError, Start,
 };
 
 impl Pid {

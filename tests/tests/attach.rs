@@ -34,7 +34,13 @@ fn shows(tool: &Process, line: &str) -> Result<()> {
     let what = format!("the line {line:?}");
     tool.stdout
         .wait(0, PATIENCE, &what, |text| text == line)
-        .with_context(|| format!("it showed\n{}\nand\n{}", tool.stdout.tail(), tool.stderr.tail()))
+        .with_context(|| {
+            format!(
+                "it showed\n{}\nand\n{}",
+                tool.stdout.tail(),
+                tool.stderr.tail()
+            )
+        })
         .map(drop)
 }
 
@@ -42,7 +48,13 @@ fn says(tool: &Process, words: &str) -> Result<()> {
     let what = format!("{words:?}");
     tool.stderr
         .wait(0, PATIENCE, &what, |text| text.contains(words))
-        .with_context(|| format!("it showed\n{}\nand\n{}", tool.stdout.tail(), tool.stderr.tail()))
+        .with_context(|| {
+            format!(
+                "it showed\n{}\nand\n{}",
+                tool.stdout.tail(),
+                tool.stderr.tail()
+            )
+        })
         .map(drop)
 }
 
@@ -56,7 +68,11 @@ fn a_tool_talks_with_the_actor_that_it_started_elsewhere() -> Result<()> {
     for (end, code, words) in [
         ("normal", 0, ""),
         ("shutdown", 0, ""),
-        ("in tears", 1, "speaker on n2@127.0.0.1 has ended: error: in tears"),
+        (
+            "in tears",
+            1,
+            "speaker on n2@127.0.0.1 has ended: error: in tears",
+        ),
     ] {
         let args = format!("interview {end}");
         let mut tool = attach(&site, "speaker", &["--args", &args, "--on", N2])?;
@@ -74,7 +90,10 @@ fn a_tool_talks_with_the_actor_that_it_started_elsewhere() -> Result<()> {
     }
     for node in [&n1, &n2] {
         let shown = node.stdout.since(0);
-        ensure!(!shown.iter().any(|line| line.contains("name")), "{shown:?}");
+        ensure!(
+            !shown.iter().any(|line| line.contains("Your name")),
+            "{shown:?}"
+        );
         ensure!(node.count_log(&["It ends"]) == 0);
     }
     Ok(())
@@ -86,13 +105,22 @@ fn what_cannot_start_says_why_behind_what_it_said() -> Result<()> {
     let mut tool = attach(&site, "speaker", &["--args", "fail", "--on", N2])?;
     ensure!(ends(&mut tool)? == Some(1));
     shows(&tool, "before it fails")?;
-    says(&tool, "could not spawn speaker on n2@127.0.0.1: init failed: error: it cannot begin")?;
+    says(
+        &tool,
+        "could not spawn speaker on n2@127.0.0.1: init failed: error: it cannot begin",
+    )?;
     let mut tool = attach(&site, "nothing", &[])?;
     ensure!(ends(&mut tool)? == Some(1));
-    says(&tool, "no module \"nothing\" on this node: put nothing.wasm")?;
+    says(
+        &tool,
+        "no module \"nothing\" on this node: put nothing.wasm",
+    )?;
     let mut tool = attach(&site, "speaker", &["--on", "n9@127.0.0.1"])?;
     ensure!(ends(&mut tool)? == Some(1));
-    says(&tool, "could not spawn speaker on n9@127.0.0.1: noconnection")?;
+    says(
+        &tool,
+        "could not spawn speaker on n9@127.0.0.1: noconnection",
+    )?;
     // What was for them is not left behind.
     wasm_node_tests::node::eventually("nothing is left", || {
         Ok(site.ask(&["ps", N1])?["total"] == 0)
@@ -111,7 +139,9 @@ fn children_too_are_seen_until_the_tool_leaves() -> Result<()> {
     let it = |words: &str| site.ok(&["call", N1, "it", words, "--timeout", "60000"]);
     for module in ["speaker", "speaker-c", "speaker-js"] {
         let child = it(&format!("start {N2} {module}"))?;
-        it(&format!("ask {child} print {module} by its parent's leader"))?;
+        it(&format!(
+            "ask {child} print {module} by its parent's leader"
+        ))?;
         shows(&tool, &format!("{module} by its parent's leader"))?;
         it(&format!("ask {child} error {module} complains"))?;
         says(&tool, &format!("{module} complains"))?;
@@ -141,7 +171,10 @@ fn children_too_are_seen_until_the_tool_leaves() -> Result<()> {
     })?;
     n1.crash();
     ensure!(ends(&mut tool)? == Some(1));
-    says(&tool, "the connection to n1@127.0.0.1 is lost, and speaker with it")
+    says(
+        &tool,
+        "the connection to n1@127.0.0.1 is lost, and speaker with it",
+    )
 }
 
 #[test]
@@ -176,11 +209,21 @@ fn a_dump_shows_what_a_node_is_made_of() -> Result<()> {
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
     };
     let all = dump(&[])?;
-    ensure!(all["node"]["name"] == N1 && all["node"]["processes"] == 2, "{all}");
-    ensure!(all["memory"]["resident_bytes"].as_u64() > Some(1 << 20), "{all}");
+    ensure!(
+        all["node"]["name"] == N1 && all["node"]["processes"] == 2,
+        "{all}"
+    );
+    ensure!(
+        all["memory"]["resident_bytes"].as_u64() > Some(1 << 20),
+        "{all}"
+    );
     let nodes = all["nodes"].as_array().context("no nodes")?;
     ensure!(nodes.iter().any(|node| node["name"] == N2), "{all}");
-    ensure!(all["modules"].as_array().is_some_and(|modules| modules.len() == 2));
+    ensure!(
+        all["modules"]
+            .as_array()
+            .is_some_and(|modules| modules.len() == 2)
+    );
     ensure!(all["groups"]["groups"] == 0 && all["global_names"]["total"] == 0);
     let actors = all["actors"].as_array().context("no actors")?;
     let of = |pid: &str| {
@@ -188,29 +231,54 @@ fn a_dump_shows_what_a_node_is_made_of() -> Result<()> {
         found.with_context(|| format!("no {pid} in {all}"))
     };
     let loud = of(&speaker)?;
-    ensure!(loud["names"][0] == "loud" && loud["module"] == "speaker", "{loud}");
+    ensure!(
+        loud["names"][0] == "loud" && loud["module"] == "speaker",
+        "{loud}"
+    );
     ensure!(loud["mailbox"] == 0 && loud["in_turn"] == false, "{loud}");
-    ensure!(loud["group_leader"] == "<0.0.1>" && loud["turns"].as_u64() > Some(0), "{loud}");
+    ensure!(
+        loud["group_leader"] == "<0.0.1>" && loud["turns"].as_u64() > Some(0),
+        "{loud}"
+    );
     let digests = all["modules"].as_array().context("no modules")?;
     let digest = digests.iter().find(|module| module["name"] == "speaker");
-    ensure!(digest.is_some_and(|module| module["digest"] == loud["digest"]), "{all}");
+    ensure!(
+        digest.is_some_and(|module| module["digest"] == loud["digest"]),
+        "{all}"
+    );
     let other = actors.iter().find(|actor| actor["id"] == *child);
-    ensure!(other.is_some_and(|other| other["parent"] == *speaker), "{all}");
+    ensure!(
+        other.is_some_and(|other| other["parent"] == *speaker),
+        "{all}"
+    );
 
     // More than fit into one page; into a file that nobody has yet.
     let herd = site.spawn(&n1, "contract", "herd contract", &[])?;
-    site.ok(&["call", N1, &herd, &format!("spawn {MEMBERS}"), "--timeout", "100000"])?;
+    site.ok(&[
+        "call",
+        N1,
+        &herd,
+        &format!("spawn {MEMBERS}"),
+        "--timeout",
+        "100000",
+    ])?;
     let file = site.path("dump.json");
     let out = file.to_string_lossy();
     let ran = site.run(["dump", N1, "--out", &out])?;
     ensure!(ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
     let expected = MEMBERS + 3;
-    ensure!(ran.stderr.contains(&format!("{expected} actors are in ")), "{ran:?}");
+    ensure!(
+        ran.stderr.contains(&format!("{expected} actors are in ")),
+        "{ran:?}"
+    );
     let all: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
     let actors = all["actors"].as_array().context("no actors")?;
     ensure!(actors.len() == expected, "{} actors", actors.len());
     let said = site.fails(1, &["dump", N1, "--out", &out])?;
-    ensure!(said.contains("could not create ") && said.contains("exists"), "{said}");
+    ensure!(
+        said.contains("could not create ") && said.contains("exists"),
+        "{said}"
+    );
     let said = site.fails(1, &["dump", "n9@127.0.0.1"])?;
     ensure!(said.contains("knows no node \"n9\""), "{said}");
     Ok(())

@@ -181,7 +181,10 @@ fn a_leader_that_is_gone_is_stood_in_for() -> Result<()> {
     ensure!(orphan.starts_with('<'), "{orphan}");
     // Without the port mapper, which may go with the first node.
     let at = pair.n2.listens()?;
-    let asks = |text: &str| pair.site.ok(&["call", N2, "orphan", text, "--address", &at]);
+    let asks = |text: &str| {
+        pair.site
+            .ok(&["call", N2, "orphan", text, "--address", &at])
+    };
     asks("print to the first node")?;
     prints(&pair.n1, "to the first node")?;
     pair.n1.crash();

@@ -8,9 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wasm_node_protocol::{
-    ExitReason, Incarnation, NodeName, Pid, Ref, Signal, Target,
-};
+use wasm_node_protocol::{ExitReason, Incarnation, NodeName, Pid, Ref, Signal, Target};
 
 use super::client::{Client, Node, block_on, incarnation};
 use super::error::CliError;

@@ -81,7 +81,10 @@ async fn dump(client: &Client, out: &mut impl Write) -> Result<u64, CliError> {
 }
 
 async fn page(client: &Client, from: u32) -> Result<DumpPage, CliError> {
-    match client.ask(&ControlRequest::Dump { from }, PAGE_TIMEOUT).await? {
+    match client
+        .ask(&ControlRequest::Dump { from }, PAGE_TIMEOUT)
+        .await?
+    {
         ControlReply::Dump(page) => Ok(*page),
         _ => Err(client.mismatch()),
     }

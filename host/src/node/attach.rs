@@ -74,7 +74,13 @@ impl Inner {
             ..Default::default()
         };
         let on = what.on.unwrap_or_else(|| self.runtime.name().clone());
-        self.spawn_on(&process, on.as_str(), &what.module, what.args.into(), options);
+        self.spawn_on(
+            &process,
+            on.as_str(),
+            &what.module,
+            what.args.into(),
+            options,
+        );
         self.runtime.begin(&process, Box::new(relay));
         match tokio::time::timeout(SPAWN_TIMEOUT, answer).await {
             Ok(Ok(result)) => result,

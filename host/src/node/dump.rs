@@ -16,7 +16,9 @@ impl Inner {
         let head = (from == 0).then(|| DumpHead {
             unix_ms: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+                .map_or(0, |since| {
+                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                }),
             info: self.info(),
             nodes: self.node_rows(),
             modules: self.module_rows(),

@@ -399,7 +399,9 @@ impl Actor {
     }
 
     fn note_taken(&mut self, message: &Message) {
-        if let Message::Request { from, tag, .. } | Message::InputRequest { from, tag, .. } = message {
+        if let Message::Request { from, tag, .. } | Message::InputRequest { from, tag, .. } =
+            message
+        {
             self.open.push((*from, *tag));
         }
     }

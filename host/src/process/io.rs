@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn long_text_goes_in_pieces_that_are_text() {
         for text in ["", "x", &"x".repeat(MAX_OUTPUT_BYTES)] {
-            assert_eq!(pieces(text.as_bytes()).count(), usize::from(!text.is_empty()));
+            assert_eq!(
+                pieces(text.as_bytes()).count(),
+                usize::from(!text.is_empty())
+            );
         }
         for shift in 0..4 {
             let text = "x".repeat(shift) + &"\u{1f980}".repeat(MAX_OUTPUT_BYTES / 2);

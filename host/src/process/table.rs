@@ -113,7 +113,10 @@ impl Table {
             if page.len() == most {
                 return (page, Some(index));
             }
-            page.extend(self.slot(index).and_then(|slot| slot.occupant.read().1.clone()));
+            page.extend(
+                self.slot(index)
+                    .and_then(|slot| slot.occupant.read().1.clone()),
+            );
         }
         (page, None)
     }

@@ -535,7 +535,10 @@ async fn text_goes_to_the_group_leader_or_else_to_user() {
     };
     wait_until(|| recorder.0.lock().len() >= 12).await;
     let told = recorder.take();
-    assert!(told.contains(&Told::Asked(printer.pid(), asked)), "{told:?}");
+    assert!(
+        told.contains(&Told::Asked(printer.pid(), asked)),
+        "{told:?}"
+    );
     let mut shown = texts(told);
     shown.sort_by_key(|text| text.parse::<u32>().unwrap());
     let expected: Vec<_> = (0..=10).map(|number| number.to_string()).collect();

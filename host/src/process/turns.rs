@@ -114,12 +114,7 @@ impl Runtime {
     }
 
     /// A process has ended: answers everybody who waits for it. Once.
-    fn finish(
-        self: &Arc<Self>,
-        process: &Arc<Process>,
-        reason: &ExitReason,
-        code: Option<Digest>,
-    ) {
+    fn finish(self: &Arc<Self>, process: &Arc<Process>, reason: &ExitReason, code: Option<Digest>) {
         self.table.remove(process.pid.serial);
         let left = process.close();
         let (signals, by_name, starter, vitals) = process.with_actor(|actor| {

@@ -7,12 +7,12 @@ use std::fmt::Write;
 
 use wasm_node_sdk::bindings::wasm_node::actor::global::Resolver;
 use wasm_node_sdk::bindings::wasm_node::actor::groups::GroupError;
+use wasm_node_sdk::bindings::wasm_node::actor::io::LogLevel;
 use wasm_node_sdk::bindings::wasm_node::actor::node::NodeSet;
 use wasm_node_sdk::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use wasm_node_sdk::bindings::wasm_node::actor::{
     code, global, groups, io, mailbox, node, process, registry, timer,
 };
-use wasm_node_sdk::bindings::wasm_node::actor::io::LogLevel;
 use wasm_node_sdk::{
     CallError, Destination, ExitReason, Message, Outcome, Pid, Ref, RegisterError, SpawnError,
 };
@@ -414,7 +414,8 @@ impl Script {
             self.expect("child", tag, 1).await;
             let of = Destination::Pid(pid);
             let tag = mailbox::request(&of, b"print from a child", None);
-            self.expect("prints", tag, 1 + usize::from(leader == Some(me))).await;
+            self.expect("prints", tag, 1 + usize::from(leader == Some(me)))
+                .await;
             let tag = mailbox::request(&of, b"reads", None);
             let reads = receive().await;
             self.show("reads", &reads);

@@ -99,7 +99,9 @@ impl GenServer for Speaker {
                 "ok".into()
             }
             "read" => {
-                wasm_node_sdk::spawn_local(async move { from.reply_bytes(read().await.as_bytes()) });
+                wasm_node_sdk::spawn_local(
+                    async move { from.reply_bytes(read().await.as_bytes()) },
+                );
                 return CallReturn::NoReply;
             }
             // Reads for so many milliseconds.

@@ -359,7 +359,9 @@ const MAX_PAIRS_BYTES: usize = 1 << 20;
 fn pairs(memory: &[u8], at: usize, count: usize) -> Result<Vec<(String, String)>> {
     type Ends = ((u32, u32), (u32, u32));
     let ends: Vec<Ends> = elements(memory, at, count)?;
-    let lengths = ends.iter().map(|((_, a), (_, b))| *a as usize + *b as usize);
+    let lengths = ends
+        .iter()
+        .map(|((_, a), (_, b))| *a as usize + *b as usize);
     if lengths.sum::<usize>() > MAX_PAIRS_BYTES {
         bail!("a list of pairs has more than {MAX_PAIRS_BYTES} bytes of text");
     }
