@@ -22,32 +22,28 @@ pub fn event(level: Level, text: &str, fields: &[(String, String)]) {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __log_fields {
-    ($fields:ident) => {};
-    ($fields:ident $name:ident = $value:expr $(, $($rest:tt)*)?) => {
-        $fields.push((
+    ([$($done:expr),*]) => { [$($done),*] };
+    ([$($done:expr),*] $name:ident = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__log_fields!([$($done,)* (
             ::std::string::String::from(::core::stringify!($name)),
-            ::std::string::ToString::to_string(&$value),
-        ));
-        $($crate::__log_fields!($fields $($rest)*);)?
+            ::std::string::ToString::to_string(&$value)
+        )] $($($rest)*)?)
     };
-    ($fields:ident $name:ident $(, $($rest:tt)*)?) => {
-        $crate::__log_fields!($fields $name = $name $(, $($rest)*)?);
+    ([$($done:expr),*] $name:ident $(, $($rest:tt)*)?) => {
+        $crate::__log_fields!([$($done),*] $name = $name $(, $($rest)*)?)
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __log {
-    ($level:ident, $text:expr $(, $($fields:tt)*)?) => {{
-        #[allow(unused_mut)]
-        let mut fields = ::std::vec::Vec::new();
-        $($crate::__log_fields!(fields $($fields)*);)?
+    ($level:ident, $text:expr $(, $($fields:tt)*)?) => {
         $crate::log::event(
             $crate::log::Level::$level,
             ::core::convert::AsRef::<str>::as_ref(&$text),
-            &fields,
-        );
-    }};
+            &$crate::__log_fields!([] $($($fields)*)?),
+        )
+    };
 }
 
 /// Logs details: a text, then fields, as in `debug!("taken", name, count = 3)`.
