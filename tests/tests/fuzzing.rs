@@ -216,7 +216,7 @@ mod corpus {
     use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Refusal};
     use wasm_node_protocol::membership::MembershipMessage;
     use wasm_node_protocol::{
-        CallError, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref,
+        CallError, Capabilities, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref,
         RegisterError, Signal, SpawnError, SpawnOptions, Target,
     };
 
@@ -427,6 +427,7 @@ mod corpus {
                 options: SpawnOptions {
                     link: true,
                     name: Some("worker".into()),
+                    capabilities: Capabilities::parse(["env:A", "keyvalue:b"]).ok(),
                     ..SpawnOptions::default()
                 },
             },

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capabilities;
 use crate::exit::{CallError, ExitReason, RegisterError, SpawnError};
 use crate::groups::GroupEvent;
 use crate::ids::{NodeName, Pid, Ref};
@@ -62,6 +63,9 @@ pub struct SpawnOptions {
     pub name: Option<String>,
     /// Holds this global name before its `init` begins, or ends with `AlreadyStarted`.
     pub global: Option<String>,
+    /// It gets no more than these of what its parent holds; `None` is all of that. Between nodes
+    /// it is what the parent passes on, as the other node does not know what that holds.
+    pub capabilities: Option<Capabilities>,
 }
 
 /// What reaches an actor. Between two actors, signals of all kinds keep their order.
