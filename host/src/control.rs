@@ -252,6 +252,10 @@ pub struct ModuleRow {
     pub digest: String,
     /// How many actors run that version here.
     pub actors: u64,
+    /// The interfaces that it imports, sorted.
+    pub imports: Vec<String>,
+    /// What it is granted, as a policy has it.
+    pub capabilities: Vec<String>,
 }
 
 /// Bytes that are no request or reply. The peer's fault: a broken one, or one of a version that

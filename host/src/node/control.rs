@@ -62,6 +62,8 @@ impl Inner {
                     name: m.name,
                     digest: m.digest,
                     actors: m.actors.into(),
+                    imports: m.imports,
+                    capabilities: m.capabilities.to_texts(),
                 };
                 ControlReply::Modules(self.modules.list().into_iter().map(row).collect())
             }

@@ -14,7 +14,7 @@ use wasm_node_protocol::{
 
 use super::modules::ModuleError;
 use super::node_watch::MAX_NODE_MONITORS;
-use super::{Inner, Registering};
+use super::{Inner, Registering, grants};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
 use crate::wasm::{Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
@@ -35,13 +35,14 @@ struct Spawning {
 }
 
 impl Inner {
-    /// Makes an actor of a module. Before it begins, `before` hears its pid.
+    /// Makes an actor of a module. Before it begins, `before` hears its pid. The options'
+    /// capabilities are what its parent passes on; without, nothing.
     pub(super) fn start_actor(
         &self,
         slot: Arc<ModuleSlot>,
         args: Vec<u8>,
         parent: Option<(Pid, Ref)>,
-        options: SpawnOptions,
+        mut options: SpawnOptions,
         before: impl FnOnce(Pid),
     ) -> Result<Pid, SpawnError> {
         let version = slot.current();
@@ -51,6 +52,8 @@ impl Inner {
                 slot.name()
             )));
         }
+        let passed_on = options.capabilities.take().unwrap_or_default();
+        let capabilities = grants::held(&version, &passed_on, parent.map(|(pid, _)| pid))?;
         let label = slot.name().to_owned();
         let mailbox_limit = version.grants().mailbox_limit;
         let global = options.global.clone();
@@ -59,6 +62,7 @@ impl Inner {
             parent,
             options,
             mailbox_limit,
+            capabilities,
         })?;
         before(process.pid);
         let pid = process.pid;
@@ -211,6 +215,19 @@ impl Inner {
     }
 }
 
+/// The options of a spawn with what the parent passes on: what it holds, as far as it says.
+fn passing_on(parent: &Process, mut options: SpawnOptions) -> Result<SpawnOptions, SpawnError> {
+    let holds = parent.capabilities();
+    let passed_on = match &options.capabilities {
+        None => holds.clone(),
+        Some(only) => holds.meet(only).map_err(|error| {
+            SpawnError::BadModule(format!("the spawn's option capabilities: {error}"))
+        })?,
+    };
+    options.capabilities = Some(passed_on);
+    Ok(options)
+}
+
 impl Services for Inner {
     fn spawn(
         &self,
@@ -219,6 +236,7 @@ impl Services for Inner {
         args: Vec<u8>,
         options: SpawnOptions,
     ) -> Result<(Pid, Ref), SpawnError> {
+        let options = passing_on(parent, options)?;
         let slot = self
             .modules
             .find(module)
@@ -248,11 +266,15 @@ impl Services for Inner {
         let here = self.runtime.node();
         self.runtime
             .expect_spawned(parent, tag, here, None, &options);
-        let Some(slot) = self.modules.find(module) else {
-            let result = Err(Self::no_module(module));
-            self.runtime
-                .signal(parent.pid, Signal::Spawned { tag, result });
-            return tag;
+        let found = self.modules.find(module);
+        let found = found.ok_or_else(|| Self::no_module(module));
+        let asked = found.and_then(|slot| Ok((slot, passing_on(parent, options)?)));
+        let (slot, options) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                self.spawn_failed(parent.pid, tag, error);
+                return tag;
+            }
         };
         if node == self.runtime.name().as_str() {
             let announce = !options.await_init;

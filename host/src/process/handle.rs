@@ -12,7 +12,7 @@ use std::task::Wake;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
-use wasm_node_protocol::{ExitReason, Incarnation, Pid, Signal};
+use wasm_node_protocol::{Capabilities, ExitReason, Incarnation, Pid, Signal};
 
 use super::actor::Actor;
 use super::runtime::Runtime;
@@ -109,6 +109,8 @@ pub struct Process {
     label: String,
     /// Most messages its mailbox may hold.
     mailbox_limit: usize,
+    /// What it may touch and pass on, from its very start; nothing unless set then.
+    pub(super) capabilities: Capabilities,
 }
 
 /// What only the thread that runs a process sees.
@@ -146,6 +148,7 @@ impl Process {
             runtime,
             label,
             mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
+            capabilities: Capabilities::default(),
         }
     }
 
@@ -181,6 +184,11 @@ impl Process {
     /// What it runs.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What it may touch beyond other actors, and pass on to those it spawns.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 
     /// Whether it has to end: an interrupted guest asks this and traps.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Destination, ExitReason, Incarnation, Pid, Signal, SpawnError, SpawnOptions,
+    CallError, Capabilities, Destination, ExitReason, Incarnation, Pid, Signal, SpawnError,
+    SpawnOptions,
 };
 
 use super::{
@@ -50,6 +51,7 @@ where
         parent: None,
         options: SpawnOptions::default(),
         mailbox_limit: limit,
+        capabilities: Capabilities::default(),
     };
     let process = runtime.spawn(request).unwrap();
     runtime.begin(&process, Box::new(Closure(process.clone(), program, false)));
@@ -321,6 +323,7 @@ async fn whoever_awaits_init_hears_of_its_end() {
             parent: Some((native.pid(), tag)),
             options: options.clone(),
             mailbox_limit: None,
+            capabilities: Capabilities::default(),
         };
         let process = runtime.spawn(request).unwrap();
         runtime.expect_spawned(
@@ -403,6 +406,7 @@ async fn a_request_times_out_in_the_middle_of_a_turn_too() {
         parent: None,
         options: SpawnOptions::default(),
         mailbox_limit: None,
+        capabilities: Capabilities::default(),
     };
     let process = runtime.spawn(request).unwrap();
     let (strong, me, done) = (runtime.clone(), process.clone(), native.pid());

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmtime::component::ResourceTable;
+use wasm_node_protocol::CapabilityKind;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::cli::StdoutStream;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::core::Space;
 use super::engine::{DEFAULT_MEMORY_LIMIT_BYTES, MAX_PARTS_PER_COMPONENT, MAX_TABLE_ELEMENTS};
-use super::keyvalue::{KeyvalueCtx, KeyvalueView};
+use super::keyvalue::KeyvalueView;
 use super::services::Services;
 use super::version::{About, Flavour};
+use super::wasi::{self, FolderError, Wasi};
 use crate::process::{Process, Runtime, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -37,14 +36,6 @@ pub struct ActorData {
     limits: Limits,
     wasi: Option<Box<Wasi>>,
     keyvalue_store: KeyvalueStore,
-}
-
-struct Wasi {
-    ctx: WasiCtx,
-    table: ResourceTable,
-    http: wasmtime_wasi_http::WasiHttpCtx,
-    hooks: NoOutgoingHttp,
-    keyvalue: KeyvalueCtx,
 }
 
 /// Memory, and what was refused for it.
@@ -121,24 +112,39 @@ impl ActorData {
         }
     }
 
+    /// Opens the folders that its actor holds, before it begins: later it would only see that
+    /// they are not there.
+    pub(super) fn with_folders(mut self) -> Result<Self, FolderError> {
+        let waits = self.version.flavour().may_wait();
+        if waits && self.process.capabilities().has(CapabilityKind::Files) {
+            let mut ctx = self.wasi_builder();
+            wasi::open_folders(&mut ctx, self.process.capabilities())?;
+            self.wasi = Some(self.new_wasi(ctx));
+        }
+        Ok(self)
+    }
+
     fn wasi(&mut self) -> &mut Wasi {
+        let there = self.wasi.take();
+        let wasi = there.unwrap_or_else(|| self.new_wasi(self.wasi_builder()));
+        self.wasi.insert(wasi)
+    }
+
+    /// What every component may use.
+    fn wasi_builder(&self) -> WasiCtxBuilder {
         let output = |error| Output {
             process: self.process.clone(),
             services: self.services.clone(),
             error,
         };
-        self.wasi.get_or_insert_with(|| {
-            let mut ctx = WasiCtx::builder();
-            ctx.stdout(output(false)).stderr(output(true));
-            let buckets = self.version.grants().buckets.clone();
-            Box::new(Wasi {
-                ctx: ctx.build(),
-                table: ResourceTable::new(),
-                http: wasmtime_wasi_http::WasiHttpCtx::new(),
-                hooks: NoOutgoingHttp,
-                keyvalue: KeyvalueCtx::new(self.keyvalue_store.clone(), buckets),
-            })
-        })
+        let mut ctx = WasiCtx::builder();
+        ctx.stdout(output(false)).stderr(output(true));
+        ctx
+    }
+
+    fn new_wasi(&self, mut ctx: WasiCtxBuilder) -> Box<Wasi> {
+        let store = self.keyvalue_store.clone();
+        Box::new(Wasi::new(&mut ctx, self.process.capabilities(), store))
     }
 }
 
@@ -160,23 +166,6 @@ impl WasiHttpView for ActorData {
             table: &mut wasi.table,
             ctx: &mut wasi.http,
         }
-    }
-}
-
-/// Actors may answer requests, not make any: no capability for that exists yet.
-struct NoOutgoingHttp;
-
-type Sending = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
-
-impl WasiHttpHooks for NoOutgoingHttp {
-    fn send_request(
-        &mut self,
-        _: hyper::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Sending,
-    ) -> Box<dyn Future<Output = Result<(hyper::Response<WasiBody>, Sending), HttpError>> + Send>
-    {
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
     }
 }
 

@@ -16,6 +16,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::bindings::wasm_node::actor::types as wit;
 use super::core::{Asleep, CoreInstance};
 use super::data::ActorData;
+use super::needs::Need;
 use super::services::Services;
 use super::stack::TooManyFibers;
 use super::version::{Code, Flavour, ModuleSlot, UpgradeReport, Version};
@@ -305,7 +306,13 @@ impl Instance {
             }
         };
         let plain = version.flavour() == Flavour::Plain;
-        let mut store = home.data(&version).into_store(pre.engine());
+        // A newer version, perhaps, than its spawn was checked for.
+        if let Some(need) = version.imports().unmet(home.process.capabilities()) {
+            return Err(ExitReason::Error(not_held(version.name(), need)));
+        }
+        let data = home.data(&version).with_folders();
+        let data = data.map_err(|error| ExitReason::Error(error.to_string()))?;
+        let mut store = data.into_store(pre.engine());
         let begun = async {
             let instance = if plain {
                 pre.instantiate(&mut store)?
@@ -449,6 +456,10 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
     if from == to {
         return Done::turn_after(Upgrade::Done, old).await;
     }
+    if let Some(need) = version.imports().unmet(home.process.capabilities()) {
+        report(&home, from, to, Err(not_held(version.name(), need)));
+        return Done::turn_after(Upgrade::Done, old).await;
+    }
     let saved = match old.save().await {
         Ok(Ok(saved)) => saved,
         Ok(Err(wit::SaveError::Busy)) => return Done::turn_after(Upgrade::Busy, old).await,
@@ -477,6 +488,10 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
             Done::turn_after(Upgrade::Done, old).await
         }
     }
+}
+
+fn not_held(module: &str, need: &Need) -> String {
+    format!("the module {module:?} {need}, which this actor was not given when it was spawned")
 }
 
 fn report(home: &Home, from: Digest, to: Digest, result: Result<(), String>) {
@@ -532,6 +547,15 @@ pub fn trap_reason(error: &wasmtime::Error) -> ExitReason {
 }
 
 /// A store for an instance that answers HTTP requests, at home in its process.
-pub fn http_store(engine: &wasmtime::Engine, home: &Home, version: &Version) -> Store<ActorData> {
-    home.data(version).into_store(engine)
+///
+/// # Errors
+/// A folder that it holds cannot be opened; says why.
+pub fn http_store(
+    engine: &wasmtime::Engine,
+    home: &Home,
+    version: &Version,
+) -> Result<Store<ActorData>, String> {
+    let data = home.data(version).with_folders();
+    let data = data.map_err(|error| error.to_string())?;
+    Ok(data.into_store(engine))
 }

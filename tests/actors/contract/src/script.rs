@@ -339,12 +339,14 @@ impl Script {
             flags,
             name: name.map(String::from),
             global: global.map(String::from),
+            capabilities: None,
         };
         let none = options(SpawnFlags::empty(), None, None);
         for module in ["no such module", "", &"m".repeat(70_000), &"0".repeat(64)] {
             let spawned = process::spawn(module, b"member 0", &none);
             self.spawned("no module", spawned);
         }
+        self.capabilities().await;
         process::trap_exit(true);
         let digest = code::current();
         let arguments = [
@@ -515,6 +517,7 @@ impl Script {
                 flags: SpawnFlags::from_bits_truncate(bits),
                 name: (bits == 6).then(|| "contract-far".into()),
                 global: None,
+                capabilities: None,
             };
             let tag = process::spawn_on(&peer, &self.module, b"member 9", &with);
             self.say("spawn-on", tag);
@@ -536,6 +539,7 @@ impl Script {
                 flags: SpawnFlags::AWAIT_INIT,
                 name: None,
                 global: None,
+                capabilities: None,
             };
             let tag = process::spawn_on(node, &module, args.as_bytes(), &with);
             self.expect("spawn-on", tag, 1).await;
@@ -593,12 +597,50 @@ impl Script {
         }
     }
 
+    /// This module imports nothing that takes one: what is asked for is read, and does no harm.
+    async fn capabilities(&mut self) {
+        let own = node::name();
+        let long = format!("env:{}", "x".repeat(70_000));
+        let many: Vec<String> = (0..200).map(|number| format!("env:V{number}")).collect();
+        let lists: [Vec<String>; 8] = [
+            Vec::new(),
+            vec!["keyvalue:todo".into()],
+            vec!["*".into(), "files:/srv".into(), "env:\u{1f980}".into()],
+            vec![String::new()],
+            vec!["keyvalue:todo".into(), "disk".into()],
+            vec!["env:\u{1f980}\n".into()],
+            vec![long],
+            many,
+        ];
+        for capabilities in lists {
+            let with = SpawnOptions {
+                flags: SpawnFlags::empty(),
+                name: None,
+                global: None,
+                capabilities: Some(capabilities),
+            };
+            let spawned = process::spawn(&self.module, b"member 7", &with);
+            if let Ok((pid, _)) = spawned {
+                process::exit(pid, &ExitReason::Kill);
+            }
+            self.spawned("capabilities", spawned);
+            let tag = process::spawn_on(&own, &self.module, b"member 8", &with);
+            self.say("spawn-on", tag);
+            let message = receive().await;
+            self.show("capabilities", &message);
+            if let Message::Spawned((_, Ok(pid))) = message {
+                process::exit(pid, &ExitReason::Kill);
+            }
+        }
+    }
+
     /// A child that has begun.
     async fn member(&mut self, args: &str, flags: SpawnFlags) -> (Pid, Ref) {
         let with = SpawnOptions {
             flags,
             name: None,
             global: None,
+            capabilities: None,
         };
         match process::spawn(&self.module, args.as_bytes(), &with) {
             Ok((pid, tag)) => {

@@ -29,8 +29,13 @@ record!(
 );
 record!(
     SpawnOptions,
-    (flags: flags: SpawnFlags, name: name: Option<String>, global: global: Option<String>),
-    Self { flags, name, global }
+    (
+        flags: flags: SpawnFlags,
+        name: name: Option<String>,
+        global: global: Option<String>,
+        capabilities: capabilities: Option<Vec<String>>
+    ),
+    Self { flags, name, global, capabilities }
 );
 
 impl Layout for SpawnFlags {
