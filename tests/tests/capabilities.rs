@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wasm_node_tests::component::with_custom_section;
+use wasm_node_tests::http::Connection;
 use wasm_node_tests::node::{Node, PATIENCE, Site, component, test_actor};
 
 const N1: &str = "n1@127.0.0.1";
@@ -236,6 +237,10 @@ fn what_is_granted_can_be_reached_and_nothing_else() -> Result<()> {
     ask.says(&outreach, &format!("connect {closed}"), "access denied")?;
     ask.says(&outreach, &format!("request {open}"), "204")?;
     ask.says(&outreach, &format!("request {closed}"), "denied")?;
+    ask.says(&outreach, &format!("secure {closed}"), "denied")?;
+    // Nothing here speaks TLS.
+    let tried = site.call(&node, &outreach, &format!("secure {open}"))?;
+    ensure!(tried.starts_with("error: code "), "{tried}");
     ask.says(
         &outreach,
         &format!("request localhost:{}", open.port()),
@@ -622,6 +627,57 @@ fn a_supervisors_child_holds_the_same_when_it_is_restarted() -> Result<()> {
         module(&listed, "supervisor")?["capabilities"] == held,
         "{listed}"
     );
+    Ok(())
+}
+
+#[test]
+fn an_http_handler_makes_the_requests_that_it_is_granted() -> Result<()> {
+    let site = Site::new()?;
+    let (open, closed) = (serve()?, serve()?);
+    site.install(N1, "relay", &test_actor("relay")?)?;
+    let manifest = site.path("app.toml");
+    let write = |capabilities: Value| {
+        let text = format!(
+            "[app]\nname = \"app\"\n[modules.relay]\nfile = \"relay.wasm\"\n\
+             capabilities = {capabilities}\n[[http]]\nmodule = \"relay\"\nlisten = \"127.0.0.1:0\"\n"
+        );
+        std::fs::write(&manifest, text)
+    };
+    write(json!([format!("http:{open}")]))?;
+    let node = site.launch("n1", &["--app", path(&manifest)?])?;
+    let ready = node.wait_ready()?;
+    let url = ready
+        .get("http")
+        .and_then(Value::as_str)
+        .context("no URL")?;
+    for (to, status) in [(open, 204), (closed, 403), (open, 204)] {
+        let answer = Connection::open(url)?.request("GET", &format!("/{to}"))?;
+        ensure!(answer.status == status, "{to}: {}", answer.status);
+    }
+    drop(node);
+    write(json!(["keyvalue:a"]))?;
+    let mut node = site.launch("n1", &["--app", path(&manifest)?])?;
+    ensure!(node.wait_end()? == Some(1));
+    let said = node.stderr.tail();
+    let why = "the module \"relay\" imports wasi:http/outgoing-handler, which needs the capability";
+    ensure!(said.contains(why), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_app_whose_tree_lacks_a_capability_does_not_start() -> Result<()> {
+    let site = Site::new()?;
+    let app = app(
+        &site,
+        "[modules.supervisor]\nfile = \"supervisor.wasm\"\n\
+         [modules.keeper]\nfile = \"keeper.wasm\"\n",
+    )?;
+    site.install(N1, "keeper", &test_actor("outreach")?)?;
+    let mut node = site.launch("n1", &["--app", path(&app)?])?;
+    ensure!(node.wait_end()? == Some(1));
+    let said = node.stderr.tail();
+    let why = "the module \"keeper\" imports wasi:keyvalue/store, which needs the capability";
+    ensure!(said.replace('\\', "").contains(why), "{said}");
     Ok(())
 }
 

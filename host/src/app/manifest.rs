@@ -58,7 +58,7 @@
 //! | `http:HOST`, `http:HOST:PORT`, `http:*` | make HTTP requests there (`wasi:http/outgoing-handler`) |
 //! | `sockets:HOST`, `sockets:HOST:PORT`, `sockets:*` | connect, send and listen there (`wasi:sockets`); datagrams come from there only |
 //! | `files:PATH`, `files-read-only:PATH` | use that folder of the node's machine, under the same path (`wasi:filesystem`) |
-//! | `env:NAME`, `env:*` | see that environment variable of the node (`wasi:cli/environment`) |
+//! | `env:NAME`, `env:*` | see that environment variable of the node (`wasi:cli/environment`); all of them may have the cluster's cookie among them |
 //! | `*` | all of that |
 //!
 //! Messages, links, names, groups, spawns and nodes take no capability, as in Erlang. A folder that
@@ -81,6 +81,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 use wasm_node_protocol::Capabilities;
+
+use super::capabilities::checked_capabilities;
 
 /// The largest manifest that is read, in bytes; a larger file is refused.
 pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
@@ -548,48 +550,6 @@ fn known_module(
     ))
 }
 
-/// The set that a list of texts names.
-pub(super) fn checked_capabilities(
-    raw: Spanned<Vec<Spanned<String>>>,
-    folder: &Path,
-) -> Result<Capabilities, Wrong> {
-    let at = Spanned::new(raw.span(), ());
-    let mut all = Vec::new();
-    for text in raw.into_inner() {
-        let resolved = resolved(text.as_ref(), folder).map_err(|what| wrong(&text, what))?;
-        let parsed = Capabilities::parse([resolved]);
-        all.extend(
-            parsed
-                .map_err(|error| wrong(&text, error.to_string()))?
-                .iter()
-                .cloned(),
-        );
-    }
-    Capabilities::new(all).map_err(|error| wrong(&at, error.to_string()))
-}
-
-/// A capability's text with the path in it absolute and without links, as whoever runs actors
-/// follows none.
-fn resolved(text: &str, folder: &Path) -> Result<String, String> {
-    let Some((kind @ ("files" | "files-read-only"), path)) = text.split_once(':') else {
-        return Ok(text.into());
-    };
-    if path.is_empty() {
-        return Ok(text.into());
-    }
-    let path = folder.join(path);
-    let no_use = |why: &str| format!("{text:?}: the folder {} {why}", path.display());
-    let found = path.canonicalize();
-    let found = found.map_err(|error| no_use(&format!("cannot be used: {error}; create it")))?;
-    if !found.is_dir() {
-        return Err(no_use("is none"));
-    }
-    match found.to_str() {
-        Some(path) => Ok(format!("{kind}:{path}")),
-        None => Err(no_use("has a name that is no UTF-8")),
-    }
-}
-
 pub(super) fn checked_mailbox(limit: Spanned<u64>) -> Result<u64, Wrong> {
     match *limit.as_ref() {
         0 => Err(wrong(
@@ -777,29 +737,6 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{text:?} gave {error:?}");
         }
-    }
-
-    #[test]
-    fn a_granted_folder_is_resolved_and_must_be_there() {
-        let site = tempfile::tempdir().unwrap();
-        let folder = site.path().canonicalize().unwrap();
-        std::fs::create_dir(folder.join("data")).unwrap();
-        std::os::unix::fs::symlink("data", folder.join("link")).unwrap();
-        let parse = |capability: &str| {
-            let text = format!(
-                "[app]\nname = \"a\"\n[modules.w]\nfile = \"w\"\ncapabilities = [\"{capability}\"]\n"
-            );
-            let parsed = Manifest::parse(&text, Path::new("app.toml"), &folder);
-            let parsed = parsed.map_err(|error| error.to_string());
-            parsed.map(|manifest| manifest.modules["w"].capabilities.clone().unwrap())
-        };
-        let data = format!("files:{}", folder.join("data").display());
-        assert_eq!(parse("files:link").unwrap().to_texts(), [data.as_str()]);
-        assert_eq!(parse(&data).unwrap().to_texts(), [data.as_str()]);
-        let missing = parse("files-read-only:missing").unwrap_err();
-        assert!(missing.starts_with("app.toml:5: "), "{missing}");
-        assert!(missing.contains("missing cannot be used") && missing.contains("create it"));
-        assert!(parse("files:").unwrap_err().contains("an absolute path"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Owns reading that description and checking that it hangs together. Does not know what an
 //! actor, a socket or a component is: the composition root turns a [`Manifest`] into those.
 
+mod capabilities;
 pub mod manifest;
 pub mod policy;
 pub mod spec;

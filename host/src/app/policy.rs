@@ -23,7 +23,9 @@
 //! ```
 //!
 //! The capabilities are those of the manifest ([`super::manifest`]). A module that a manifest lists
-//! gets what both allow; one that no manifest lists gets what the policy says. Code from another
+//! gets what both allow; one that no manifest lists gets what the policy says. The root of an app's
+//! tree, if the manifest is silent about it, passes on what the app's modules got, unless a table
+//! here has its name. Code from another
 //! node may send messages, and nothing else unless its digest or, with `shipped`, its name is here:
 //! another node says what the code's name is.
 
@@ -34,9 +36,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use wasm_node_protocol::{Capabilities, Digest};
 
+use super::capabilities::checked_capabilities;
 use super::manifest::{
-    MAX_MANIFEST_BYTES, MAX_NAME_BYTES, RawSize, Wrong, checked_capabilities, checked_mailbox,
-    checked_size, line_of, wrong,
+    MAX_MANIFEST_BYTES, MAX_NAME_BYTES, RawSize, Wrong, checked_mailbox, checked_size, line_of,
+    wrong,
 };
 
 /// A node's policy.

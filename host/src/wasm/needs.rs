@@ -13,7 +13,7 @@ use wasmparser::{Parser, Payload};
 /// The interfaces that take a capability, by the beginnings of their names.
 const NEEDS: [(&str, CapabilityKind); 3] = [
     ("wasi:keyvalue/", CapabilityKind::KeyValue),
-    ("wasi:http/outgoing-handler@", CapabilityKind::Http),
+    ("wasi:http/outgoing-handler", CapabilityKind::Http),
     ("wasi:sockets/", CapabilityKind::Sockets),
 ];
 

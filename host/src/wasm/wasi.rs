@@ -164,19 +164,18 @@ async fn may_use(held: &Capabilities, address: SocketAddr, usage: SocketAddrUse)
     }
     let (ip, port) = (address.ip().to_canonical(), address.port());
     for one in held.iter() {
-        match one {
-            Capability::Sockets(Any::One(Endpoint {
+        let Capability::Sockets(place) = one else {
+            continue;
+        };
+        let may = match place {
+            Any::One(Endpoint {
                 host: EndpointHost::Name(name),
                 port: of,
-            })) => {
-                if of.is_none_or(|of| of == port) && is_address_of(ip, name.clone()).await {
-                    return true;
-                }
-            }
-            Capability::Sockets(place) if place.includes(&EndpointHost::Ip(ip), port) => {
-                return true;
-            }
-            _ => {}
+            }) => of.is_none_or(|of| of == port) && is_address_of(ip, name.clone()).await,
+            place => place.includes(&EndpointHost::Ip(ip), port),
+        };
+        if may {
+            return true;
         }
     }
     tracing::debug!(%address, ?usage, "no capability for this address");

@@ -2,7 +2,7 @@
  *
  *     open BUCKET        `ok`: opens it, writes and reads it
  *     connect HOST:PORT  `ok`: a connection to an IPv4 address
- *     request HOST:PORT  the status of the answer to an HTTP request
+ *     request HOST:PORT  the status of the answer to an HTTP request; `secure` to one by TLS
  *
  * Where that is not allowed: `access denied`, or `denied` for the request. */
 #include <inttypes.h>
@@ -79,9 +79,9 @@ static void failed_request(wn_reply_to from, int code) {
   wn_replyf(from, denied ? "denied" : "error: code %d", code);
 }
 
-static void request(wn_reply_to from, const char *authority) {
+static void request(wn_reply_to from, uint8_t of, const char *authority) {
   bindings_string_t host = text_of(authority), path = text_of("/");
-  wasi_http_types_scheme_t scheme = {.tag = WASI_HTTP_TYPES_SCHEME_HTTP};
+  wasi_http_types_scheme_t scheme = {.tag = of};
   wasi_http_types_own_outgoing_request_t asked =
       wasi_http_types_constructor_outgoing_request(wasi_http_types_constructor_fields());
   wasi_http_types_borrow_outgoing_request_t own = wasi_http_types_borrow_outgoing_request(asked);
@@ -127,7 +127,9 @@ static void on_request(wn_reply_to from, wn_bytes body) {
                     &ip[2], &ip[3], &port) == 5) {
     connect_to(from, ip, port);
   } else if (sscanf(text, "request %255s", word) == 1) {
-    request(from, word);
+    request(from, WASI_HTTP_TYPES_SCHEME_HTTP, word);
+  } else if (sscanf(text, "secure %255s", word) == 1) {
+    request(from, WASI_HTTP_TYPES_SCHEME_HTTPS, word);
   } else {
     wn_replyf(from, "error: open BUCKET, connect HOST:PORT, or request HOST:PORT");
   }
