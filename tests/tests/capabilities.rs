@@ -556,6 +556,39 @@ fn a_new_version_that_imports_more_is_refused() -> Result<()> {
     ask.says(&parent, &format!("ask {kept} list"), "")
 }
 
+#[test]
+fn a_version_that_is_granted_less_takes_it_from_its_actors() -> Result<()> {
+    let site = Site::new()?;
+    let (files, reach) = (folder(&site, "files")?, test_actor("reach")?);
+    site.install(N1, "known", &reach)?;
+    site.install(N1, "wide", &reach)?;
+    let digest = wasm_node_protocol::Digest::of(&reach).to_string();
+    let policy = [
+        rule(&digest, &[&format!("files:{files}")]),
+        rule("known", &["env:HOME"]),
+    ]
+    .concat();
+    let node = start(&site, "n1", &policy, &[])?;
+    let ask = Asked {
+        site: &site,
+        node: &node,
+    };
+    let actor = site.spawn(&node, "known", "", &[])?;
+    ask.says(&actor, "list", &files)?;
+    for version in [with_custom_section(&reach, b"2"), reach.clone()] {
+        let position = node.stderr.position();
+        site.install(N1, "known", &version)?;
+        node.wait_log_since(position, PATIENCE, &["moved to the new version", "known"])?;
+        // It does not come back with the version that is granted it.
+        ask.says(&actor, "list", "")?;
+        ask.says(&actor, "getenv HOME", "-")?;
+        let child = ask.child(&actor, "spawn wide -")?;
+        ask.says(&actor, &format!("ask {child} list"), "")?;
+    }
+    let fresh = site.spawn(&node, "known", "", &[])?;
+    ask.says(&fresh, "list", &files)
+}
+
 fn digest_of(site: &Site, name: &str) -> Result<String> {
     let code = std::fs::read(site.modules(N1)?.join(format!("{name}.wasm")))?;
     Ok(wasm_node_protocol::Digest::of(&code).to_string())

@@ -219,7 +219,7 @@ impl Inner {
 fn passing_on(parent: &Process, mut options: SpawnOptions) -> Result<SpawnOptions, SpawnError> {
     let holds = parent.capabilities();
     let passed_on = match &options.capabilities {
-        None => holds.clone(),
+        None => holds,
         Some(only) => holds.meet(only).map_err(|error| {
             SpawnError::BadModule(format!("the spawn's option capabilities: {error}"))
         })?,

@@ -109,8 +109,8 @@ pub struct Process {
     label: String,
     /// Most messages its mailbox may hold.
     mailbox_limit: usize,
-    /// What it may touch and pass on, from its very start; nothing unless set then.
-    pub(super) capabilities: Capabilities,
+    /// What it may touch and pass on.
+    capabilities: Mutex<Capabilities>,
 }
 
 /// What only the thread that runs a process sees.
@@ -148,7 +148,7 @@ impl Process {
             runtime,
             label,
             mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
-            capabilities: Capabilities::default(),
+            capabilities: Mutex::default(),
         }
     }
 
@@ -187,8 +187,14 @@ impl Process {
     }
 
     /// What it may touch beyond other actors, and pass on to those it spawns.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities.lock().clone()
+    }
+
+    /// From now on it holds these, which are some of what it held: of another version of its
+    /// code, which may do less. Before it begins, and in its own turn.
+    pub fn hold(&self, capabilities: Capabilities) {
+        *self.capabilities.lock() = capabilities;
     }
 
     /// Whether it has to end: an interrupted guest asks this and traps.

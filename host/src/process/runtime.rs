@@ -29,7 +29,7 @@ pub struct SpawnRequest {
     pub options: SpawnOptions,
     /// Most messages in its mailbox; `None` for the default.
     pub mailbox_limit: Option<usize>,
-    /// What it holds, for its whole life.
+    /// What it holds from its very start.
     pub capabilities: Capabilities,
 }
 
@@ -145,8 +145,8 @@ impl Runtime {
                     actor.add_watcher(tag, parent);
                 }
             }
-            let mut process = Process::new(pid, Arc::downgrade(self), label, actor, mailbox_limit);
-            process.capabilities = capabilities;
+            let process = Process::new(pid, Arc::downgrade(self), label, actor, mailbox_limit);
+            process.hold(capabilities);
             if parent.is_some_and(|(parent, _)| parent.node != self.node) {
                 process.remote.store(true, Ordering::Relaxed);
             }

@@ -116,9 +116,10 @@ impl ActorData {
     /// they are not there.
     pub(super) fn with_folders(mut self) -> Result<Self, FolderError> {
         let waits = self.version.flavour().may_wait();
-        if waits && self.process.capabilities().has(CapabilityKind::Files) {
+        let held = self.process.capabilities();
+        if waits && held.has(CapabilityKind::Files) {
             let mut ctx = self.wasi_builder();
-            wasi::open_folders(&mut ctx, self.process.capabilities())?;
+            wasi::open_folders(&mut ctx, &held)?;
             self.wasi = Some(self.new_wasi(ctx));
         }
         Ok(self)
@@ -144,7 +145,7 @@ impl ActorData {
 
     fn new_wasi(&self, mut ctx: WasiCtxBuilder) -> Box<Wasi> {
         let store = self.keyvalue_store.clone();
-        Box::new(Wasi::new(&mut ctx, self.process.capabilities(), store))
+        Box::new(Wasi::new(&mut ctx, &self.process.capabilities(), store))
     }
 }
 

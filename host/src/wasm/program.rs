@@ -16,7 +16,6 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use super::bindings::wasm_node::actor::types as wit;
 use super::core::{Asleep, CoreInstance};
 use super::data::ActorData;
-use super::needs::Need;
 use super::services::Services;
 use super::stack::TooManyFibers;
 use super::version::{Code, Flavour, ModuleSlot, UpgradeReport, Version};
@@ -201,15 +200,19 @@ impl Program for WasmProgram {
             phase => phase,
         };
         match phase {
-            Phase::Fresh(args) if self.slot.current().flavour() == Flavour::Core => {
-                self.seen = self.slot.generation();
-                let version = self.slot.current();
-                let begun = Instance::start_core(&self.home, version, &wit::Start::Fresh(args));
-                self.settled(begun)
-            }
             Phase::Fresh(args) => {
                 self.seen = self.slot.generation();
-                let (home, version) = (self.home.clone(), self.slot.current());
+                let version = self.slot.current();
+                // A newer one, perhaps, than its spawn was checked for.
+                if let Err(why) = self.home.narrow(&version) {
+                    return Poll::Ready(Step::Stop(ExitReason::Error(why)));
+                }
+                if version.flavour() == Flavour::Core {
+                    let start = wit::Start::Fresh(args);
+                    let begun = Instance::start_core(&self.home, version, &start);
+                    return self.settled(begun);
+                }
+                let home = self.home.clone();
                 let first = async move {
                     match Instance::start(&home, version, wit::Start::Fresh(args)).await {
                         Ok((instance, step)) => Done::turn(instance, Ok(step)),
@@ -268,6 +271,23 @@ impl Drop for WasmProgram {
 }
 
 impl Home {
+    /// Takes from the actor what a version of its code is not granted. Says why it cannot run that,
+    /// and takes nothing, if it then holds nothing of what the version imports.
+    fn narrow(&self, version: &Version) -> Result<(), String> {
+        let (name, held) = (version.name(), self.process.capabilities());
+        let narrower = held.meet(&version.grants().capabilities);
+        let narrower = narrower.map_err(|error| format!("the module {name:?}: {error}"))?;
+        if let Some(need) = version.imports().unmet(&narrower) {
+            return Err(format!(
+                "the module {name:?} {need}, which this actor was not given when it was spawned"
+            ));
+        }
+        if narrower != held {
+            self.process.hold(narrower);
+        }
+        Ok(())
+    }
+
     fn data(&self, version: &Version) -> ActorData {
         let Self {
             process,
@@ -306,10 +326,6 @@ impl Instance {
             }
         };
         let plain = version.flavour() == Flavour::Plain;
-        // A newer version, perhaps, than its spawn was checked for.
-        if let Some(need) = version.imports().unmet(home.process.capabilities()) {
-            return Err(ExitReason::Error(not_held(version.name(), need)));
-        }
         let data = home.data(&version).with_folders();
         let data = data.map_err(|error| ExitReason::Error(error.to_string()))?;
         let mut store = data.into_store(pre.engine());
@@ -456,10 +472,6 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
     if from == to {
         return Done::turn_after(Upgrade::Done, old).await;
     }
-    if let Some(need) = version.imports().unmet(home.process.capabilities()) {
-        report(&home, from, to, Err(not_held(version.name(), need)));
-        return Done::turn_after(Upgrade::Done, old).await;
-    }
     let saved = match old.save().await {
         Ok(Ok(saved)) => saved,
         Ok(Err(wit::SaveError::Busy)) => return Done::turn_after(Upgrade::Busy, old).await,
@@ -470,6 +482,11 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
         }
         Err(reason) => return Done::over(reason),
     };
+    let held = home.process.capabilities();
+    if let Err(why) = home.narrow(&version) {
+        report(&home, from, to, Err(why));
+        return Done::turn_after(Upgrade::Done, old).await;
+    }
     match Instance::start(&home, version, wit::Start::Restored(saved)).await {
         Ok((new, step)) => {
             report(&home, from, to, Ok(()));
@@ -483,15 +500,12 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
             }
         }
         Err(reason) => {
+            home.process.hold(held);
             let why = format!("the new version refused the state: {reason}");
             report(&home, from, to, Err(why));
             Done::turn_after(Upgrade::Done, old).await
         }
     }
-}
-
-fn not_held(module: &str, need: &Need) -> String {
-    format!("the module {module:?} {need}, which this actor was not given when it was spawned")
 }
 
 fn report(home: &Home, from: Digest, to: Digest, result: Result<(), String>) {
