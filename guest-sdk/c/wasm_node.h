@@ -9,7 +9,8 @@
  * `wasm-node build` generates, under the names `wasm_node_actor_INTERFACE_FUNCTION`.
  *
  * printf and stderr print whole lines to the actor's group leader; clocks, randomness and malloc
- * work; files, sockets and the environment do not, unless wasm-node.toml says `wasi = true`. */
+ * work; files, sockets and the environment do not, unless wasm-node.toml says `wasi = true` and the
+ * module is granted them. */
 #ifndef WASM_NODE_H
 #define WASM_NODE_H
 

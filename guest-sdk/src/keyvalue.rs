@@ -1,5 +1,6 @@
 //! `wasi:keyvalue`: durable storage on this node. Each call waits for the disk, so the actor
-//! runs on a stack of its own; keep storage in actors whose job it is.
+//! runs on a stack of its own; keep storage in actors whose job it is. Their module must be granted
+//! `keyvalue:BUCKET`, and so must those of the actors above them.
 
 #[allow(missing_docs, clippy::all)]
 mod wit {

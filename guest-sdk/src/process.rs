@@ -20,6 +20,7 @@ pub struct SpawnOptions {
     name: Option<String>,
     global: Option<String>,
     group_leader: Option<Pid>,
+    capabilities: Option<Vec<String>>,
 }
 
 impl SpawnOptions {
@@ -59,6 +60,14 @@ impl SpawnOptions {
         self
     }
 
+    /// Holds no more than these of what this actor holds and its module is granted, as in
+    /// `["keyvalue:todo"]`; nothing for an empty list. Without it, all of that. What a module may be
+    /// granted is in a node's policy and an app's manifest.
+    pub fn capabilities<T: Into<String>>(mut self, only: impl IntoIterator<Item = T>) -> Self {
+        self.capabilities = Some(only.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// With one of the two kinds of names.
     pub fn named(self, name: Name) -> Self {
         match name {
@@ -77,6 +86,7 @@ impl SpawnOptions {
             name: self.name.clone(),
             global: self.global.clone(),
             group_leader: self.group_leader,
+            capabilities: self.capabilities.clone(),
         }
     }
 }

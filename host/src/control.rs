@@ -284,6 +284,10 @@ pub struct ModuleRow {
     pub digest: String,
     /// How many actors run that version here.
     pub actors: u64,
+    /// The interfaces that it imports, sorted.
+    pub imports: Vec<String>,
+    /// What it is granted, as a policy has it.
+    pub capabilities: Vec<String>,
 }
 
 /// A part of a dump.

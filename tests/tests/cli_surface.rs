@@ -25,7 +25,7 @@ Commands:
   nodes       List the nodes that a node is connected to
   ps          List the actors of a node
   dump        Write down what a node is made of, as JSON: itself, its modules, its names, all of its actors
-  modules     List the modules of a node with the digests of their versions
+  modules     List the modules of a node: the digests of their versions, and what they are granted
   spawn       Start an actor on a node, and print its pid
   call        Call an actor with a text, and print its reply
   whereis     Print the pid of the actor that has a name, as a node knows it; without a name, all global names with their holders
@@ -264,6 +264,10 @@ fn json_is_one_line_with_what_the_text_has() -> Result<()> {
         Some(&json!("counter-c"))
     );
     assert_eq!(modules.pointer("/modules/0/actors"), Some(&json!(1)));
+    assert_eq!(modules.pointer("/modules/0/capabilities"), Some(&json!([])));
+    let imports = modules.pointer("/modules/0/imports");
+    let imports = imports.and_then(|all| all.as_array()).context("none")?;
+    assert!(imports.contains(&json!("wasm-node:actor/mailbox@0.1.0")));
     let info = site.ask(&["info", N1])?;
     assert_eq!(info.get("listen"), Some(&json!(at)));
     assert_eq!(info.get("processes"), Some(&json!(1)));

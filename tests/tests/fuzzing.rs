@@ -216,8 +216,8 @@ mod corpus {
     use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Refusal};
     use wasm_node_protocol::membership::MembershipMessage;
     use wasm_node_protocol::{
-        CallError, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, OutputKind, Pid,
-        Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
+        CallError, Capabilities, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName,
+        OutputKind, Pid, Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
     };
 
     fn pid(serial: u64) -> Pid {
@@ -442,6 +442,7 @@ mod corpus {
                     link: true,
                     name: Some("worker".into()),
                     group_leader: Some(pid(3)),
+                    capabilities: Capabilities::parse(["env:A", "keyvalue:b"]).ok(),
                     ..SpawnOptions::default()
                 },
             },

@@ -338,6 +338,7 @@ fn options() -> SpawnOptions {
         name: None,
         global: None,
         group_leader: None,
+        capabilities: None,
     }
 }
 

@@ -69,7 +69,8 @@ pub enum SpawnError {
     /// The node knows no module of that name.
     #[error("no module {0:?} on this node: put {0}.wasm into its module folder, or name a digest")]
     NoSuchModule(String),
-    /// The code could not be fetched, compiled or linked; says why.
+    /// The code could not be fetched, compiled or linked, or needs what it is not granted; says
+    /// why.
     #[error("{0}")]
     BadModule(String),
     /// The node has as many actors as it may.

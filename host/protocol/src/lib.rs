@@ -4,6 +4,7 @@
 //! values; there is no socket, task, clock or thread. The same code therefore runs under
 //! real connections in `wasm-node` and under the seeded simulator in `tests`.
 
+pub mod capability;
 pub mod cluster;
 pub mod codec;
 pub mod exit;
@@ -17,6 +18,7 @@ pub mod session;
 pub mod signal;
 pub mod time;
 
+pub use capability::{Capabilities, Capability, CapabilityError, CapabilityKind};
 pub use exit::{CallError, ExitReason, RegisterError, SpawnError};
 pub use ids::{Digest, Incarnation, NodeName, Pid, Ref};
 pub use signal::{Destination, NodeEvent, NodeKind, OutputKind, Signal, SpawnOptions, Target};

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capabilities;
 use crate::exit::{CallError, ExitReason, RegisterError, SpawnError};
 use crate::groups::GroupEvent;
 use crate::ids::{NodeName, Pid, Ref};
@@ -64,6 +65,9 @@ pub struct SpawnOptions {
     pub global: Option<String>,
     /// Its group leader; `None` for the `user` of its node.
     pub group_leader: Option<Pid>,
+    /// It gets no more than these of what its parent holds; `None` is all of that. Between nodes
+    /// it is what the parent passes on, as the other node does not know what that holds.
+    pub capabilities: Option<Capabilities>,
 }
 
 /// Which of an actor's two outputs.

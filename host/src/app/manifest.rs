@@ -13,7 +13,7 @@
 //! [modules.todo-server]
 //! source = "todo-server"              # a folder that `wasm-node build` can build, or
 //! # file = "build/todo-server.wasm"   # a component that is built already
-//! capabilities = ["keyvalue:todo"]    # what it may do beyond messages; default: nothing
+//! capabilities = ["keyvalue:todo"]    # what it may do beyond messages, see below; default: nothing
 //! memory_limit = "64MiB"              # of one actor; default: the node's own
 //! mailbox_limit = 10000               # in messages, of one actor; default: the node's own
 //!
@@ -49,21 +49,44 @@
 //! `args` becomes the bytes that the actor's `init(fresh(args))` gets: a text as its UTF-8, a
 //! table, list, number or truth value as JSON. `args_hex` gives the bytes themselves, in hex,
 //! for arguments in any other encoding. Without either there are no bytes at all.
+//!
+//! # Capabilities
+//!
+//! | text | its actors may |
+//! | --- | --- |
+//! | `keyvalue:BUCKET`, `keyvalue:*` | open that bucket of the node's store (`wasi:keyvalue`) |
+//! | `http:HOST`, `http:HOST:PORT`, `http:*` | make HTTP requests there (`wasi:http/outgoing-handler`) |
+//! | `sockets:HOST`, `sockets:HOST:PORT`, `sockets:*` | connect, send and listen there (`wasi:sockets`); datagrams come from there only |
+//! | `files:PATH`, `files-read-only:PATH` | use that folder of the node's machine, under the same path (`wasi:filesystem`) |
+//! | `env:NAME`, `env:*` | see that environment variable of the node (`wasi:cli/environment`); all of them may have the cluster's cookie among them |
+//! | `*` | all of that |
+//!
+//! Messages, links, names, groups, spawns and nodes take no capability, as in Erlang. A folder that
+//! is not absolute is relative to the manifest's own, must exist, and is where its links lead.
+//!
+//! An actor holds what its module is granted *and* its parent holds *and* its spawn passes on: it may
+//! use that, and pass it on. So what an actor holds only shrinks from parent to child, and a module
+//! that starts others must be granted what they need, whether it imports it itself or not. Only the
+//! module of `[supervisor]` need not say so: without the key it is granted all that the app's
+//! modules are together. A component that imports what its actor would not hold is not started.
+//!
+//! These are the app's wishes: a node's policy (see [`super::policy`]) bounds them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use wasm_node_protocol::Capabilities;
+
+use super::capabilities::checked_capabilities;
 
 /// The largest manifest that is read, in bytes; a larger file is refused.
 pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
-/// The longest name of an app, a module, a child or a bucket, in bytes; a longer one is refused.
+/// The longest name of an app, a module or a child, in bytes; a longer one is refused.
 pub const MAX_NAME_BYTES: usize = 128;
 /// The module that is the root of the tree unless the manifest names another.
 const DEFAULT_SUPERVISOR_MODULE: &str = "supervisor";
@@ -86,8 +109,9 @@ pub struct Manifest {
 pub struct Module {
     /// Where its component comes from.
     pub origin: Origin,
-    /// What it may do beyond messaging.
-    pub capabilities: Vec<Capability>,
+    /// What its actors may hold; `None` if the manifest does not say: nothing, or all that the
+    /// app's modules are granted, for the root of its tree.
+    pub capabilities: Option<Capabilities>,
     /// The linear memory that one actor may use, in bytes; `None` is the node's default.
     pub memory_limit_bytes: Option<u64>,
     /// How many messages may wait for one actor; `None` is the node's default.
@@ -101,13 +125,6 @@ pub enum Origin {
     Source(PathBuf),
     /// A component that is built already.
     File(PathBuf),
-}
-
-/// Something that a module may do beyond messaging.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Capability {
-    /// `keyvalue:BUCKET`: open that bucket of the node's store; `*` is any.
-    KeyValue(String),
 }
 
 /// An HTTP listener.
@@ -268,32 +285,6 @@ impl Origin {
     }
 }
 
-impl FromStr for Capability {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("keyvalue", "")) => Err(format!(
-                "{text:?} names no bucket: write \"keyvalue:BUCKET\""
-            )),
-            Some(("keyvalue", bucket)) if bucket.len() > MAX_NAME_BYTES => Err(format!(
-                "a bucket's name has at most {MAX_NAME_BYTES} bytes"
-            )),
-            Some(("keyvalue", bucket)) => Ok(Capability::KeyValue(bucket.into())),
-            _ => Err(format!(
-                "{text:?} is no capability: there is \"keyvalue:BUCKET\""
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Capability::KeyValue(bucket) => write!(f, "keyvalue:{bucket}"),
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawManifest {
@@ -316,15 +307,14 @@ struct RawApp {
 struct RawModule {
     source: Option<PathBuf>,
     file: Option<PathBuf>,
-    #[serde(default)]
-    capabilities: Vec<Spanned<String>>,
+    capabilities: Option<Spanned<Vec<Spanned<String>>>>,
     memory_limit: Option<Spanned<RawSize>>,
     mailbox_limit: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum RawSize {
+pub(super) enum RawSize {
     Bytes(u64),
     Text(String),
 }
@@ -378,12 +368,12 @@ fn default_shutdown_ms() -> u32 {
 }
 
 /// Something wrong, and where.
-struct Wrong {
-    span: Range<usize>,
-    what: String,
+pub(super) struct Wrong {
+    pub(super) span: Range<usize>,
+    pub(super) what: String,
 }
 
-fn wrong<T>(at: &Spanned<T>, what: impl Into<String>) -> Wrong {
+pub(super) fn wrong<T>(at: &Spanned<T>, what: impl Into<String>) -> Wrong {
     Wrong {
         span: at.span(),
         what: what.into(),
@@ -447,24 +437,12 @@ fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Mo
             )));
         }
     };
-    let mut capabilities = Vec::new();
-    for raw in raw.capabilities {
-        capabilities.push(
-            raw.as_ref()
-                .parse()
-                .map_err(|what: String| wrong(&raw, what))?,
-        );
-    }
+    let capabilities = raw
+        .capabilities
+        .map(|raw| checked_capabilities(raw, folder))
+        .transpose()?;
     let memory_limit_bytes = raw.memory_limit.map(checked_size).transpose()?;
-    let mailbox_limit = match raw.mailbox_limit {
-        Some(limit) if *limit.as_ref() == 0 => {
-            return Err(wrong(
-                &limit,
-                "a mailbox of no message is of no use: give at least 1",
-            ));
-        }
-        limit => limit.map(Spanned::into_inner),
-    };
+    let mailbox_limit = raw.mailbox_limit.map(checked_mailbox).transpose()?;
     Ok(Module {
         origin,
         capabilities,
@@ -572,7 +550,17 @@ fn known_module(
     ))
 }
 
-fn checked_size(size: Spanned<RawSize>) -> Result<u64, Wrong> {
+pub(super) fn checked_mailbox(limit: Spanned<u64>) -> Result<u64, Wrong> {
+    match *limit.as_ref() {
+        0 => Err(wrong(
+            &limit,
+            "a mailbox of no message is of no use: give at least 1",
+        )),
+        _ => Ok(limit.into_inner()),
+    }
+}
+
+pub(super) fn checked_size(size: Spanned<RawSize>) -> Result<u64, Wrong> {
     let bytes = match size.as_ref() {
         RawSize::Bytes(bytes) => Some(*bytes),
         RawSize::Text(text) => parse_size(text),
@@ -619,7 +607,7 @@ fn hex_bytes(hex: &Spanned<String>) -> Result<Vec<u8>, Wrong> {
     }
 }
 
-fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+pub(super) fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     let start = span.map_or(0, |span| span.start).min(text.len());
     1 + text
         .as_bytes()
@@ -656,7 +644,9 @@ mod tests {
         assert_eq!(manifest.name, "todo");
         let server = &manifest.modules["todo-server"];
         assert_eq!(server.origin, Origin::Source("/apps/todo-server".into()));
-        assert_eq!(server.capabilities, [Capability::KeyValue("todo".into())]);
+        let held = server.capabilities.as_ref().unwrap();
+        assert_eq!(held.to_texts(), ["keyvalue:todo"]);
+        assert_eq!(manifest.modules["supervisor"].capabilities, None);
         assert_eq!(server.memory_limit_bytes, Some(64 << 20));
         assert_eq!(server.mailbox_limit, Some(10_000));
         assert_eq!(manifest.http[0].listen, "127.0.0.1:5454".parse().unwrap());

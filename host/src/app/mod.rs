@@ -1,12 +1,15 @@
-//! Apps: a supervision tree, its modules and its listeners, described by a manifest.
+//! Apps: a supervision tree, its modules and its listeners, described by a manifest; and a
+//! node's policy, which bounds what they ask for.
 //!
 //! Owns reading that description and checking that it hangs together. Does not know what an
 //! actor, a socket or a component is: the composition root turns a [`Manifest`] into those.
 
+mod capabilities;
 pub mod manifest;
+pub mod policy;
 pub mod spec;
 
 pub use manifest::{
-    Capability, Child, Http, Manifest, ManifestError, Module, Name, Origin, Restart, Strategy,
-    Supervisor,
+    Child, Http, Manifest, ManifestError, Module, Name, Origin, Restart, Strategy, Supervisor,
 };
+pub use policy::{Policy, PolicyError, Rule};

@@ -346,6 +346,7 @@ fn node_config(
         data_dir: folder.path().join("data"),
         module_dirs: Vec::new(),
         app: None,
+        policy: crate::app::Policy::default(),
         http: None,
         connect: Vec::new(),
         workers: how.workers.map(usize::from),

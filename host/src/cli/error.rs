@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wasm_node_protocol::{CallError, ExitReason, NodeName, SpawnError};
 
-use crate::app::ManifestError;
+use crate::app::{ManifestError, PolicyError};
 use crate::bench::BenchError;
 use crate::build::BuildError;
 use crate::control::{Address, ControlCodecError};
@@ -20,6 +20,8 @@ pub(super) enum CliError {
     Usage(String),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error(transparent)]

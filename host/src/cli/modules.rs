@@ -1,4 +1,4 @@
-//! `wasm-node modules`: the modules of a node and their versions.
+//! `wasm-node modules`: the modules of a node, their versions, and what they may do.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest};
 
-/// List the modules of a node with the digests of their versions
+/// List the modules of a node: the digests of their versions, and what they are granted
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -29,15 +29,34 @@ pub(super) fn run(Args { question }: Args, log: Option<&str>) -> Result<(), CliE
     if question.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|row| json!({ "name": row.name, "digest": row.digest, "actors": row.actors }))
+            .map(|row| {
+                json!({
+                    "name": row.name,
+                    "digest": row.digest,
+                    "actors": row.actors,
+                    "capabilities": row.capabilities,
+                    "imports": row.imports,
+                })
+            })
             .collect();
         output::json(&json!({ "modules": rows }));
         return Ok(());
     }
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| [row.name.clone(), row.actors.to_string(), row.digest.clone()])
+        .map(|row| {
+            let granted = match row.capabilities.is_empty() {
+                true => "-".into(),
+                false => row.capabilities.join(","),
+            };
+            [
+                row.name.clone(),
+                row.actors.to_string(),
+                row.digest.clone(),
+                granted,
+            ]
+        })
         .collect();
-    output::table(["MODULE", "ACTORS", "DIGEST"], &rows);
+    output::table(["MODULE", "ACTORS", "DIGEST", "CAPABILITIES"], &rows);
     Ok(())
 }

@@ -11,7 +11,7 @@ use wasm_node_protocol::{NodeKind, NodeName};
 use super::error::CliError;
 use super::options::{Partition, Trust, contact, epmd_mode};
 use super::{client, log, output};
-use crate::app::Manifest;
+use crate::app::{Manifest, Policy};
 use crate::dist::{DistConfig, Listen};
 use crate::node::{Contact, Node, NodeConfig};
 
@@ -67,6 +67,9 @@ pub(super) struct Args {
     /// The manifest of the app to run; its modules are built first, unless --modules has them
     #[arg(long, value_name = "FILE")]
     app: Option<PathBuf>,
+    /// What modules may do here at most: a file of tables like [modules.NAME] with capabilities
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Where the app's HTTP listener listens, in place of what the manifest says; repeat it
     /// for further listeners
     #[arg(long, value_name = "IP:PORT")]
@@ -194,6 +197,7 @@ impl Args {
             None => default_data(name.as_str())?,
         };
         let mut app = self.app.as_deref().map(Manifest::load).transpose()?;
+        let policy = self.policy.as_deref().map(Policy::load).transpose()?;
         let mut module_dirs = self.modules;
         if let Some(manifest) = &mut app {
             move_listeners(manifest, &self.http)?;
@@ -226,6 +230,7 @@ impl Args {
             data_dir,
             module_dirs,
             app,
+            policy: policy.unwrap_or_default(),
             http: None,
             connect: self.connect,
             workers: self.workers.map(usize::from),

@@ -1,48 +1,19 @@
-//! An app on one node: its modules' rights, its supervision tree, its HTTP listeners.
+//! An app on one node: its supervision tree, its HTTP listeners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wasm_node_protocol::{Destination, ExitReason, Pid, Signal, SpawnOptions};
 
-use super::modules::Modules;
 use super::{APP_TIMEOUT, Inner, NodeError};
-use crate::app::{Capability, Manifest, spec};
+use crate::app::{Manifest, spec};
 use crate::http::Ingress;
 use crate::process::{Message, Native};
-use crate::store::{BucketGrants, BucketName};
-use crate::wasm::Grants;
 
 /// A running app.
 pub(super) struct App {
     root: Option<Pid>,
     listeners: Vec<Ingress>,
-}
-
-/// Notes what the app's modules may do.
-pub(super) fn grant(modules: &Modules, manifest: &Manifest) {
-    for (name, module) in &manifest.modules {
-        let mut buckets = BucketGrants::default();
-        let mut named = Vec::new();
-        for Capability::KeyValue(bucket) in &module.capabilities {
-            match (bucket.as_str(), BucketName::new(bucket)) {
-                ("*", _) => buckets = BucketGrants::All,
-                (_, Ok(bucket)) => named.push(bucket),
-                (_, Err(error)) => tracing::error!(module = name, %error, "no such bucket"),
-            }
-        }
-        if buckets != BucketGrants::All {
-            buckets = named.into_iter().collect();
-        }
-        let limit =
-            |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let grants = Grants {
-            buckets,
-            memory_limit_bytes: limit(module.memory_limit_bytes),
-            mailbox_limit: limit(module.mailbox_limit),
-        };
-        modules.grant(name, grants);
-    }
 }
 
 impl App {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use wasm_node_protocol::{
-    Destination, ExitReason, NodeName, Pid, Ref, Signal, SpawnError, SpawnOptions,
+    Capabilities, Destination, ExitReason, NodeName, Pid, Ref, Signal, SpawnError, SpawnOptions,
 };
 
 use super::Inner;
@@ -54,6 +54,7 @@ impl Inner {
             parent: None,
             options: SpawnOptions::default(),
             mailbox_limit: None,
+            capabilities: Capabilities::EVERYTHING,
         })?;
         let (started, answer) = oneshot::channel();
         let watch = Destination::Pid(what.leader);

@@ -144,6 +144,8 @@ impl Inner {
             name: m.name,
             digest: m.digest,
             actors: m.actors.into(),
+            imports: m.imports,
+            capabilities: m.capabilities.to_texts(),
         };
         self.modules.list().into_iter().map(row).collect()
     }

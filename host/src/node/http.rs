@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use wasm_node_protocol::{ExitReason, SpawnOptions};
 
+use super::grants::not_granted;
 use super::{Inner, NodeError};
 use crate::http::{
     EndInstance, HandlerError, HttpConfig, HttpLimits, Ingress, InstanceSource, Instances, Worker,
@@ -31,6 +32,12 @@ impl Inner {
                 format!("no module {module:?} for the HTTP listener {listen}"),
             )
         })?;
+        let version = slot.current();
+        let capabilities = &version.grants().capabilities;
+        if let Some(need) = version.imports().unmet(capabilities) {
+            let why = not_granted(&version, need);
+            return Err(NodeError::App(module.into(), why));
+        }
         let source = Source {
             inner: Arc::downgrade(self),
             slot,
@@ -68,10 +75,15 @@ impl InstanceSource for Source {
             parent: None,
             options: SpawnOptions::default(),
             mailbox_limit: version.grants().mailbox_limit,
+            capabilities: version.grants().capabilities.clone(),
         });
         let process = spawned.map_err(|error| HandlerError::Unavailable(error.to_string()))?;
         let store = http_store(pre.engine(), &inner.home(process.clone()), &version);
         let program = FutureProgram::new(async move {
+            let store = match store {
+                Ok(store) => store,
+                Err(why) => return ExitReason::Error(why),
+            };
             match worker.run(store, pre).await {
                 Ok(()) => ExitReason::Normal,
                 Err(error) => trap_reason(&error),

@@ -2,13 +2,15 @@
 //!
 //! Owns the order in which the parts start and stop, and nothing else: what actors ask of
 //! the node is in `services` (global names and locks in `claims`), the modules are in `modules`,
-//! the control API in `control`, an app's tree and listeners in `app`.
+//! what each module may do in `grants`, the control API in `control`, an app's tree and listeners
+//! in `app`.
 
 mod app;
 mod attach;
 mod claims;
 mod control;
 mod dump;
+mod grants;
 mod http;
 mod input;
 mod log;
@@ -27,15 +29,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use wasm_node_protocol::{Digest, NodeKind, NodeName, Pid, Ref, Signal};
+use wasm_node_protocol::{Capabilities, Digest, NodeKind, NodeName, Pid, Ref, Signal};
 
-use crate::app::Manifest;
+use crate::app::{Manifest, Policy};
 use crate::code::{ModuleEvent, WatchError, Watcher};
 use crate::dist::{Answer, ConnectError, Dist, DistConfig, StartError};
 use crate::http::HttpError;
 use crate::process::{Process, Program, Runtime};
 use crate::store::{Store, StoreError};
 use crate::wasm::{Engine, Home};
+use grants::Granting;
 use modules::{Loaded, ModuleError, Modules};
 use node_watch::NodeWatch;
 
@@ -62,6 +65,8 @@ pub struct NodeConfig {
     pub module_dirs: Vec<PathBuf>,
     /// The app that it runs, if any.
     pub app: Option<Manifest>,
+    /// What its modules may do at most; what none names, as its app asks.
+    pub policy: Policy,
     /// In place of where the app's first HTTP listener would listen.
     pub http: Option<SocketAddr>,
     /// Nodes to connect to. One that does not answer is no error: it is logged.
@@ -271,9 +276,13 @@ impl Inner {
     async fn start_parts(self: Arc<Self>, config: NodeConfig) -> Result<Node, NodeError> {
         self.runtime.set_network(self.clone());
         Dist::start(config.dist, self.clone()).await?;
-        if let Some(manifest) = &config.app {
-            app::grant(&self.modules, manifest);
-        }
+        let app = config.app.as_ref();
+        let granting = Granting::new(config.policy, app).map_err(|error| {
+            let name = app.map_or_else(String::new, |app| app.name.clone());
+            let words = format!("its modules together: {error}, or give its supervisor's its own");
+            NodeError::App(name, words)
+        })?;
+        self.modules.grant(granting);
         let watcher = match config.module_dirs.is_empty() {
             true => None,
             false => Some(self.watch(config.module_dirs).await?),
@@ -366,6 +375,7 @@ impl Inner {
         let slot = self.modules.find(module).ok_or_else(missing)?;
         let options = wasm_node_protocol::SpawnOptions {
             name,
+            capabilities: Some(Capabilities::EVERYTHING),
             ..Default::default()
         };
         self.start_actor(slot, args, None, options, |_| {})

@@ -14,7 +14,11 @@ use tokio::sync::oneshot;
 use wasm_node_protocol::Digest;
 
 use crate::code::{Change, CodeStore, CompileCache, CompileError, StoreError, Versions};
-use crate::wasm::{Compiled, Engine, Grants, LinkError, ModuleInfo, ModuleSlot, Version, unbundle};
+use crate::wasm::{
+    Compiled, Engine, Identity, Imports, LinkError, ModuleInfo, ModuleSlot, Version, unbundle,
+};
+
+use super::grants::{Granting, not_granted};
 
 /// Why a module cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,10 @@ pub enum ModuleError {
     /// It does not fit this node. Its author's fault.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// It imports what it is not granted, and there is a version that does not. The fault of its
+    /// author, or of who should have granted it.
+    #[error("{0}")]
+    NotGranted(String),
     /// This node does not have those bytes.
     #[error("this node does not have the code with digest {0}")]
     Missing(Digest),
@@ -57,8 +65,7 @@ struct Inner {
     engine: Engine,
     code: CodeStore,
     cache: CompileCache,
-    /// What each module may do; a module that is not in here may only send messages.
-    policy: RwLock<HashMap<String, Grants>>,
+    granting: RwLock<Granting>,
     slots: RwLock<HashMap<String, Arc<ModuleSlot>>>,
     /// Versions other than the current ones that actors asked for by digest.
     pinned: RwLock<HashMap<(String, Digest), Arc<ModuleSlot>>>,
@@ -80,7 +87,7 @@ impl Modules {
             engine,
             code,
             cache,
-            policy: RwLock::default(),
+            granting: RwLock::default(),
             slots: RwLock::default(),
             pinned: RwLock::default(),
             versions: Mutex::new(Versions::new()),
@@ -103,9 +110,9 @@ impl Modules {
         Ok(Self { inner, jobs })
     }
 
-    /// Says what a module may do, from its next version on.
-    pub(super) fn grant(&self, name: &str, grants: Grants) {
-        self.inner.policy.write().insert(name.into(), grants);
+    /// Says what modules may do, from their next versions on.
+    pub(super) fn grant(&self, granting: Granting) {
+        *self.inner.granting.write() = granting;
     }
 
     /// Makes these bytes the current version of a module. On any error nothing changes.
@@ -117,7 +124,17 @@ impl Modules {
         let version = self.prepare(name, digest, Some(bytes)).await?;
         let mut slots = self.inner.slots.write();
         match slots.get(name) {
-            Some(slot) => slot.replace(version),
+            Some(slot) => {
+                let unmet = |version: &Version| {
+                    let need = version.imports().unmet(&version.grants().capabilities)?;
+                    Some(not_granted(version, need))
+                };
+                // Its actors go on with what runs; where nothing could, nothing is lost.
+                if let (Some(why), None) = (unmet(&version), unmet(&slot.current())) {
+                    return Err(ModuleError::NotGranted(why));
+                }
+                slot.replace(version);
+            }
             None => {
                 slots.insert(name.into(), Arc::new(ModuleSlot::new(version)));
             }
@@ -212,6 +229,8 @@ impl Modules {
             name: slot.name().into(),
             digest: slot.current().digest().to_string(),
             actors: slot.actors(),
+            imports: slot.current().imports().names().to_vec(),
+            capabilities: slot.current().grants().capabilities.clone(),
         };
         let mut list: Vec<_> = self.inner.slots.read().values().map(info).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
@@ -251,18 +270,17 @@ impl Inner {
                 Compiled::Component(cache.load_or_compile(engine, digest, bytes)?)
             }
         };
-        // What came from elsewhere may send messages, whatever its name: rights go with this
-        // node's own files.
-        let grants = match shipped {
-            true => Grants::default(),
-            false => self.policy.read().get(name).cloned().unwrap_or_default(),
-        };
-        Ok(Version::link(
-            &self.engine,
-            &compiled,
-            name,
+        let granting = self.granting.read();
+        let identity = Identity {
+            name: name.into(),
             digest,
-            grants,
-        )?)
+            shipped,
+            imports: Imports::of(bytes),
+            grants: match shipped {
+                true => granting.shipped(name, digest),
+                false => granting.own(name, digest),
+            },
+        };
+        Ok(Version::link(&self.engine, &compiled, identity)?)
     }
 }

@@ -15,7 +15,7 @@ use wasm_node_protocol::{
 use super::log;
 use super::modules::ModuleError;
 use super::node_watch::MAX_NODE_MONITORS;
-use super::{Inner, Registering};
+use super::{Inner, Registering, grants};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
 use crate::wasm::{Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
@@ -36,13 +36,14 @@ struct Spawning {
 }
 
 impl Inner {
-    /// Makes an actor of a module. Before it begins, `before` hears its pid.
+    /// Makes an actor of a module. Before it begins, `before` hears its pid. The options'
+    /// capabilities are what its parent passes on; without, nothing.
     pub(super) fn start_actor(
         &self,
         slot: Arc<ModuleSlot>,
         args: Vec<u8>,
         parent: Option<(Pid, Ref)>,
-        options: SpawnOptions,
+        mut options: SpawnOptions,
         before: impl FnOnce(Pid),
     ) -> Result<Pid, SpawnError> {
         let version = slot.current();
@@ -52,6 +53,8 @@ impl Inner {
                 slot.name()
             )));
         }
+        let passed_on = options.capabilities.take().unwrap_or_default();
+        let capabilities = grants::held(&version, &passed_on, parent.map(|(pid, _)| pid))?;
         let label = slot.name().to_owned();
         let mailbox_limit = version.grants().mailbox_limit;
         let global = options.global.clone();
@@ -60,6 +63,7 @@ impl Inner {
             parent,
             options,
             mailbox_limit,
+            capabilities,
         })?;
         before(process.pid);
         let pid = process.pid;
@@ -212,11 +216,21 @@ impl Inner {
     }
 }
 
-/// What a child has of its parent unless it is told otherwise.
-fn inherit(options: &mut SpawnOptions, parent: &Process) {
+/// The options of a spawn with what the parent passes on: what it holds, as far as it says, and its
+/// group leader, unless they name another.
+fn passing_on(parent: &Process, mut options: SpawnOptions) -> Result<SpawnOptions, SpawnError> {
+    let holds = parent.capabilities();
+    let passed_on = match &options.capabilities {
+        None => holds,
+        Some(only) => holds.meet(only).map_err(|error| {
+            SpawnError::BadModule(format!("the spawn's option capabilities: {error}"))
+        })?,
+    };
+    options.capabilities = Some(passed_on);
     if options.group_leader.is_none() {
         options.group_leader = Some(parent.with_actor(|actor| actor.group_leader()));
     }
+    Ok(options)
 }
 
 impl Services for Inner {
@@ -225,9 +239,9 @@ impl Services for Inner {
         parent: &Arc<Process>,
         module: &str,
         args: Vec<u8>,
-        mut options: SpawnOptions,
+        options: SpawnOptions,
     ) -> Result<(Pid, Ref), SpawnError> {
-        inherit(&mut options, parent);
+        let options = passing_on(parent, options)?;
         let slot = self
             .modules
             .find(module)
@@ -251,18 +265,21 @@ impl Services for Inner {
         node: &str,
         module: &str,
         args: Vec<u8>,
-        mut options: SpawnOptions,
+        options: SpawnOptions,
     ) -> Ref {
-        inherit(&mut options, parent);
         let tag = self.runtime.make_ref();
         let here = self.runtime.node();
         self.runtime
             .expect_spawned(parent, tag, here, None, &options);
-        let Some(slot) = self.modules.find(module) else {
-            let result = Err(Self::no_module(module));
-            self.runtime
-                .signal(parent.pid, Signal::Spawned { tag, result });
-            return tag;
+        let found = self.modules.find(module);
+        let found = found.ok_or_else(|| Self::no_module(module));
+        let asked = found.and_then(|slot| Ok((slot, passing_on(parent, options)?)));
+        let (slot, options) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                self.spawn_failed(parent.pid, tag, error);
+                return tag;
+            }
         };
         if node == self.runtime.name().as_str() {
             let announce = !options.await_init;

@@ -12,7 +12,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
-use wasm_node_protocol::{Digest, ExitReason, Incarnation, Pid, Signal};
+use wasm_node_protocol::{Capabilities, Digest, ExitReason, Incarnation, Pid, Signal};
 
 use super::actor::{Actor, Vitals};
 use super::runtime::Runtime;
@@ -111,6 +111,8 @@ pub struct Process {
     began: Instant,
     /// Most messages its mailbox may hold.
     mailbox_limit: usize,
+    /// What it may touch and pass on.
+    capabilities: Mutex<Capabilities>,
 }
 
 /// What only the thread that runs a process sees.
@@ -151,6 +153,7 @@ impl Process {
             parent,
             began: Instant::now(),
             mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
+            capabilities: Mutex::default(),
         }
     }
 
@@ -201,6 +204,17 @@ impl Process {
     /// From now on it hears of nodes going down.
     pub(super) fn hears_of_nodes(&self) {
         self.remote.store(true, Ordering::Release);
+    }
+
+    /// What it may touch beyond other actors, and pass on to those it spawns.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities.lock().clone()
+    }
+
+    /// From now on it holds these, which are some of what it held: of another version of its
+    /// code, which may do less. Before it begins, and in its own turn.
+    pub fn hold(&self, capabilities: Capabilities) {
+        *self.capabilities.lock() = capabilities;
     }
 
     /// Whether it has to end: an interrupted guest asks this and traps.

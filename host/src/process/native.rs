@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use wasm_node_protocol::{CallError, Destination, ExitReason, Pid, SpawnError, SpawnOptions};
+use wasm_node_protocol::{
+    CallError, Capabilities, Destination, ExitReason, Pid, SpawnError, SpawnOptions,
+};
 
 use super::actor::Message;
 use super::handle::Process;
@@ -53,6 +55,7 @@ impl Native {
             parent: None,
             options: SpawnOptions::default(),
             mailbox_limit: None,
+            capabilities: Capabilities::EVERYTHING,
         })?;
         process.with_actor(|actor| actor.set_trap_exit(true));
         let (sender, messages) = mpsc::unbounded_channel();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Destination, ExitReason, Incarnation, NodeName, Pid, Ref, RegisterError, Signal,
-    SpawnError, SpawnOptions, Target,
+    CallError, Capabilities, Destination, ExitReason, Incarnation, NodeName, Pid, Ref,
+    RegisterError, Signal, SpawnError, SpawnOptions, Target,
 };
 
 use super::actor::{Actor, Message, Starter};
@@ -30,6 +30,8 @@ pub struct SpawnRequest {
     pub options: SpawnOptions,
     /// Most messages in its mailbox; `None` for the default.
     pub mailbox_limit: Option<usize>,
+    /// What it holds from its very start.
+    pub capabilities: Capabilities,
 }
 
 /// The local name of a node's own group leader.
@@ -141,6 +143,7 @@ impl Runtime {
             parent,
             options,
             mailbox_limit,
+            capabilities,
         } = request;
         let starter = parent
             .filter(|_| options.await_init)
@@ -165,6 +168,7 @@ impl Runtime {
             let parent_pid = parent.map(|(parent, _)| parent);
             let weak = Arc::downgrade(self);
             let process = Process::new(pid, weak, label, parent_pid, actor, mailbox_limit);
+            process.hold(capabilities);
             if parent.is_some_and(|(parent, _)| parent.node != self.node) {
                 process.remote.store(true, Ordering::Relaxed);
             }
@@ -711,6 +715,15 @@ impl Runtime {
         }
         let (link, monitor) = (options.link, options.monitor);
         process.with_actor(|actor| actor.add_spawning(tag, node, child, link, monitor));
+    }
+
+    /// A spawn on behalf of a process that nobody need be asked about: answered as any other.
+    pub fn spawn_refused(self: &Arc<Self>, process: &Process, error: SpawnError) -> Ref {
+        let tag = self.make_ref();
+        self.expect_spawned(process, tag, self.node, None, &SpawnOptions::default());
+        let result = Err(error);
+        self.signal(process.pid, Signal::Spawned { tag, result });
+        tag
     }
 
     /// Notes that a child spawned on this node exists, linked or monitored from now on.

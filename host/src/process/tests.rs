@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Destination, ExitReason, Incarnation, OutputKind, Pid, Ref, Signal, SpawnError,
-    SpawnOptions,
+    CallError, Capabilities, Destination, ExitReason, Incarnation, OutputKind, Pid, Ref, Signal,
+    SpawnError, SpawnOptions,
 };
 
 use super::{
@@ -51,6 +51,7 @@ where
         parent: None,
         options: SpawnOptions::default(),
         mailbox_limit: limit,
+        capabilities: Capabilities::default(),
     };
     let process = runtime.spawn(request).unwrap();
     runtime.begin(&process, Box::new(Closure(process.clone(), program, false)));
@@ -322,6 +323,7 @@ async fn whoever_awaits_init_hears_of_its_end() {
             parent: Some((native.pid(), tag)),
             options: options.clone(),
             mailbox_limit: None,
+            capabilities: Capabilities::default(),
         };
         let process = runtime.spawn(request).unwrap();
         runtime.expect_spawned(
@@ -404,6 +406,7 @@ async fn a_request_times_out_in_the_middle_of_a_turn_too() {
         parent: None,
         options: SpawnOptions::default(),
         mailbox_limit: None,
+        capabilities: Capabilities::default(),
     };
     let process = runtime.spawn(request).unwrap();
     let (strong, me, done) = (runtime.clone(), process.clone(), native.pid());
@@ -502,6 +505,7 @@ async fn text_goes_to_the_group_leader_or_else_to_user() {
         parent: Some((printer.pid(), runtime.make_ref())),
         options,
         mailbox_limit: None,
+        capabilities: Capabilities::default(),
     };
     let child = runtime.spawn(request).unwrap();
     assert_eq!(child.with_actor(|actor| actor.group_leader()), leader.pid());
@@ -515,6 +519,7 @@ async fn text_goes_to_the_group_leader_or_else_to_user() {
             parent: None,
             options: SpawnOptions::default(),
             mailbox_limit: None,
+            capabilities: Capabilities::default(),
         };
         runtime.spawn(request).unwrap()
     };

@@ -61,12 +61,4 @@ impl BucketGrants {
             Self::Only(names) => names.contains(bucket),
         }
     }
-
-    /// What both grant: a spawned actor gets what it asks for within what its parent has.
-    pub fn intersection(&self, other: &Self) -> Self {
-        match (self, other) {
-            (Self::All, grants) | (grants, Self::All) => grants.clone(),
-            (Self::Only(these), Self::Only(those)) => these.intersection(those).cloned().collect(),
-        }
-    }
 }

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use wasm_node_protocol::OutputKind;
-use wasmtime::component::ResourceTable;
+use wasm_node_protocol::{CapabilityKind, OutputKind};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::core::Space;
 use super::engine::{DEFAULT_MEMORY_LIMIT_BYTES, MAX_PARTS_PER_COMPONENT, MAX_TABLE_ELEMENTS};
-use super::keyvalue::{KeyvalueCtx, KeyvalueView};
+use super::keyvalue::KeyvalueView;
 use super::services::Services;
 use super::stdio::{Input, Output};
 use super::version::{About, Flavour};
+use super::wasi::{self, FolderError, Wasi};
 use crate::process::{Process, Runtime, TURN_BUDGET_MESSAGES};
 use crate::store::Store as KeyvalueStore;
 
@@ -36,14 +34,6 @@ pub struct ActorData {
     limits: Limits,
     wasi: Option<Box<Wasi>>,
     keyvalue_store: KeyvalueStore,
-}
-
-struct Wasi {
-    ctx: WasiCtx,
-    table: ResourceTable,
-    http: wasmtime_wasi_http::WasiHttpCtx,
-    hooks: NoOutgoingHttp,
-    keyvalue: KeyvalueCtx,
 }
 
 /// Memory, and what was refused for it.
@@ -120,23 +110,39 @@ impl ActorData {
         }
     }
 
+    /// Opens the folders that its actor holds, before it begins: later it would only see that
+    /// they are not there.
+    pub(super) fn with_folders(mut self) -> Result<Self, FolderError> {
+        let waits = self.version.flavour().may_wait();
+        let held = self.process.capabilities();
+        if waits && held.has(CapabilityKind::Files) {
+            let mut ctx = self.wasi_builder();
+            wasi::open_folders(&mut ctx, &held)?;
+            self.wasi = Some(self.new_wasi(ctx));
+        }
+        Ok(self)
+    }
+
     fn wasi(&mut self) -> &mut Wasi {
-        let output = |kind| Output::new(self.process.clone(), self.runtime.clone(), kind);
-        let input = Input::new(self.process.clone(), self.runtime.clone());
-        self.wasi.get_or_insert_with(|| {
-            let mut ctx = WasiCtx::builder();
-            ctx.stdin(input)
-                .stdout(output(OutputKind::Stdout))
-                .stderr(output(OutputKind::Stderr));
-            let buckets = self.version.grants().buckets.clone();
-            Box::new(Wasi {
-                ctx: ctx.build(),
-                table: ResourceTable::new(),
-                http: wasmtime_wasi_http::WasiHttpCtx::new(),
-                hooks: NoOutgoingHttp,
-                keyvalue: KeyvalueCtx::new(self.keyvalue_store.clone(), buckets),
-            })
-        })
+        let there = self.wasi.take();
+        let wasi = there.unwrap_or_else(|| self.new_wasi(self.wasi_builder()));
+        self.wasi.insert(wasi)
+    }
+
+    /// What every component may use.
+    fn wasi_builder(&self) -> WasiCtxBuilder {
+        let (process, runtime) = (&self.process, &self.runtime);
+        let output = |kind| Output::new(process.clone(), runtime.clone(), kind);
+        let mut ctx = WasiCtx::builder();
+        ctx.stdin(Input::new(process.clone(), runtime.clone()))
+            .stdout(output(OutputKind::Stdout))
+            .stderr(output(OutputKind::Stderr));
+        ctx
+    }
+
+    fn new_wasi(&self, mut ctx: WasiCtxBuilder) -> Box<Wasi> {
+        let store = self.keyvalue_store.clone();
+        Box::new(Wasi::new(&mut ctx, &self.process.capabilities(), store))
     }
 }
 
@@ -158,23 +164,6 @@ impl WasiHttpView for ActorData {
             table: &mut wasi.table,
             ctx: &mut wasi.http,
         }
-    }
-}
-
-/// Actors may answer requests, not make any: no capability for that exists yet.
-struct NoOutgoingHttp;
-
-type Sending = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
-
-impl WasiHttpHooks for NoOutgoingHttp {
-    fn send_request(
-        &mut self,
-        _: hyper::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Sending,
-    ) -> Box<dyn Future<Output = Result<(hyper::Response<WasiBody>, Sending), HttpError>> + Send>
-    {
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
     }
 }
 

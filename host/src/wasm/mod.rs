@@ -14,16 +14,21 @@ mod engine;
 mod imports;
 pub mod keyvalue;
 mod memory;
+mod needs;
 mod program;
 mod services;
 mod stack;
 mod stdio;
 mod values;
 mod version;
+mod wasi;
 
 pub use core::{CoreModule, MAX_AWAKE_ACTORS, unbundle};
 pub use data::ActorData;
 pub use engine::{DEFAULT_MEMORY_LIMIT_BYTES, Engine};
+pub use needs::{Imports, Need};
 pub use program::{Home, WasmProgram, http_store, trap_reason};
 pub use services::{Grants, ModuleInfo, NodeSet, Services};
-pub use version::{About, Compiled, Flavour, LinkError, ModuleSlot, UpgradeReport, Version};
+pub use version::{
+    About, Compiled, Flavour, Identity, LinkError, ModuleSlot, UpgradeReport, Version,
+};

@@ -206,17 +206,20 @@ impl Program for WasmProgram {
             phase => phase,
         };
         match phase {
-            Phase::Fresh(args) if self.slot.current().flavour() == Flavour::Core => {
-                self.seen = self.slot.generation();
-                let version = self.slot.current();
-                self.runs = Some(version.digest());
-                let begun = Instance::start_core(&self.home, version, &wit::Start::Fresh(args));
-                self.settled(begun)
-            }
             Phase::Fresh(args) => {
                 self.seen = self.slot.generation();
-                let (home, version) = (self.home.clone(), self.slot.current());
+                let version = self.slot.current();
+                // A newer one, perhaps, than its spawn was checked for.
+                if let Err(why) = self.home.narrow(&version) {
+                    return Poll::Ready(Step::Stop(ExitReason::Error(why)));
+                }
                 self.runs = Some(version.digest());
+                if version.flavour() == Flavour::Core {
+                    let start = wit::Start::Fresh(args);
+                    let begun = Instance::start_core(&self.home, version, &start);
+                    return self.settled(begun);
+                }
+                let home = self.home.clone();
                 let first = async move {
                     match Instance::start(&home, version, wit::Start::Fresh(args)).await {
                         Ok((instance, step)) => Done::turn(instance, Ok(step)),
@@ -279,6 +282,23 @@ impl Drop for WasmProgram {
 }
 
 impl Home {
+    /// Takes from the actor what a version of its code is not granted. Says why it cannot run that,
+    /// and takes nothing, if it then holds nothing of what the version imports.
+    fn narrow(&self, version: &Version) -> Result<(), String> {
+        let (name, held) = (version.name(), self.process.capabilities());
+        let narrower = held.meet(&version.grants().capabilities);
+        let narrower = narrower.map_err(|error| format!("the module {name:?}: {error}"))?;
+        if let Some(need) = version.imports().unmet(&narrower) {
+            return Err(format!(
+                "the module {name:?} {need}, which this actor was not given when it was spawned"
+            ));
+        }
+        if narrower != held {
+            self.process.hold(narrower);
+        }
+        Ok(())
+    }
+
     fn data(&self, version: &Version) -> ActorData {
         let Self {
             process,
@@ -317,7 +337,9 @@ impl Instance {
             }
         };
         let plain = version.flavour() == Flavour::Plain;
-        let mut store = home.data(&version).into_store(pre.engine());
+        let data = home.data(&version).with_folders();
+        let data = data.map_err(|error| ExitReason::Error(error.to_string()))?;
+        let mut store = data.into_store(pre.engine());
         let begun = async {
             let instance = if plain {
                 pre.instantiate(&mut store)?
@@ -471,6 +493,11 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
         }
         Err(reason) => return Done::over(reason),
     };
+    let held = home.process.capabilities();
+    if let Err(why) = home.narrow(&version) {
+        report(&home, from, to, Err(why));
+        return Done::turn_after(Upgrade::Done, old).await;
+    }
     match Instance::start(&home, version, wit::Start::Restored(saved)).await {
         Ok((new, step)) => {
             report(&home, from, to, Ok(()));
@@ -484,6 +511,7 @@ async fn upgrade_then_turn(home: Home, mut old: Instance, version: Arc<Version>)
             }
         }
         Err(reason) => {
+            home.process.hold(held);
             let why = format!("the new version refused the state: {reason}");
             report(&home, from, to, Err(why));
             Done::turn_after(Upgrade::Done, old).await
@@ -544,6 +572,15 @@ pub fn trap_reason(error: &wasmtime::Error) -> ExitReason {
 }
 
 /// A store for an instance that answers HTTP requests, at home in its process.
-pub fn http_store(engine: &wasmtime::Engine, home: &Home, version: &Version) -> Store<ActorData> {
-    home.data(version).into_store(engine)
+///
+/// # Errors
+/// A folder that it holds cannot be opened; says why.
+pub fn http_store(
+    engine: &wasmtime::Engine,
+    home: &Home,
+    version: &Version,
+) -> Result<Store<ActorData>, String> {
+    let data = home.data(version).with_folders();
+    let data = data.map_err(|error| error.to_string())?;
+    Ok(data.into_store(engine))
 }

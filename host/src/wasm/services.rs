@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use wasm_node_protocol::global::{Requester, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError};
-use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
+use wasm_node_protocol::{Capabilities, NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
 use super::version::UpgradeReport;
 use crate::process::Process;
-use crate::store::BucketGrants;
 
 /// What a module may do beyond messaging.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// The buckets of `wasi:keyvalue` that it may open.
-    pub buckets: BucketGrants,
+    /// What its actors may hold: each gets what of these its parent holds and passes on.
+    pub capabilities: Capabilities,
     /// Most bytes of linear memory; `None` for the default.
     pub memory_limit_bytes: Option<usize>,
     /// Most messages in the mailbox; `None` for the default.
@@ -39,6 +38,10 @@ pub struct ModuleInfo {
     pub digest: String,
     /// How many actors of the module live here.
     pub actors: u32,
+    /// The interfaces that it imports, sorted.
+    pub imports: Vec<String>,
+    /// What it is granted.
+    pub capabilities: Capabilities,
 }
 
 /// The node, as its actors see it. Nothing here waits; what takes time is answered by a

@@ -14,6 +14,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use super::core::{CoreCode, CoreModule};
 use super::data::ActorData;
 use super::engine::Engine;
+use super::needs::Imports;
 use super::services::Grants;
 
 const LIFECYCLE: &str = "wasm-node:actor/lifecycle@0.1.0";
@@ -57,10 +58,22 @@ pub struct Version {
 
 /// What a version is and may do.
 pub struct About {
-    name: String,
-    digest: Digest,
+    identity: Identity,
     flavour: Flavour,
-    grants: Grants,
+}
+
+/// What is known of a version before it is linked.
+pub struct Identity {
+    /// Its module's name.
+    pub name: String,
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Whether they came from another node, and are no file of this one's.
+    pub shipped: bool,
+    /// What it imports.
+    pub imports: Imports,
+    /// What it may do.
+    pub grants: Grants,
 }
 
 /// How a version's instances are made.
@@ -98,9 +111,7 @@ impl Version {
     pub fn link(
         engine: &Engine,
         compiled: &Compiled,
-        name: &str,
-        digest: Digest,
-        grants: Grants,
+        identity: Identity,
     ) -> Result<Self, LinkError> {
         let (flavour, code) = match compiled {
             Compiled::Core(core, module) => {
@@ -110,16 +121,8 @@ impl Version {
             }
             Compiled::Component(component) => Code::link(engine, component)?,
         };
-        let about = About {
-            name: name.into(),
-            digest,
-            flavour,
-            grants,
-        };
-        Ok(Self {
-            about: Arc::new(about),
-            code,
-        })
+        let about = Arc::new(About { identity, flavour });
+        Ok(Self { about, code })
     }
 
     /// What it is and may do.
@@ -129,12 +132,12 @@ impl Version {
 
     /// Its module's name.
     pub fn name(&self) -> &str {
-        &self.about.name
+        &self.about.identity.name
     }
 
     /// Its identity.
     pub fn digest(&self) -> Digest {
-        self.about.digest
+        self.about.identity.digest
     }
 
     /// How it runs.
@@ -144,7 +147,17 @@ impl Version {
 
     /// What it may do.
     pub fn grants(&self) -> &Grants {
-        &self.about.grants
+        &self.about.identity.grants
+    }
+
+    /// What it imports.
+    pub fn imports(&self) -> &Imports {
+        &self.about.identity.imports
+    }
+
+    /// Whether its code came from another node.
+    pub fn is_shipped(&self) -> bool {
+        self.about.identity.shipped
     }
 
     /// How it answers HTTP requests, if it does.
@@ -162,7 +175,7 @@ impl Version {
 
 impl About {
     pub(super) fn digest(&self) -> Digest {
-        self.digest
+        self.identity.digest
     }
 
     pub(super) fn flavour(&self) -> Flavour {
@@ -170,7 +183,7 @@ impl About {
     }
 
     pub(super) fn grants(&self) -> &Grants {
-        &self.grants
+        &self.identity.grants
     }
 }
 

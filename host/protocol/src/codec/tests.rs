@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::capability::Capabilities;
 use crate::exit::{CallError, ExitReason};
 use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
 use crate::global::NameFact;
@@ -155,6 +156,7 @@ fn message() -> impl Strategy<Value = WireMessage> {
         monitor: !link,
         await_init,
         global: name.clone().filter(|_| link),
+        capabilities: await_init.then(|| Capabilities::parse(["env:A", "files:/a"]).unwrap()),
         name,
         group_leader,
     });

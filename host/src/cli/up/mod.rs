@@ -21,7 +21,7 @@ use super::error::CliError;
 use super::options::{Partition, Trust, epmd_mode};
 use super::start::{Ready, Signals, default_data};
 use super::{log, output};
-use crate::app::Manifest;
+use crate::app::{Manifest, Policy};
 use crate::control::{ControlReply, ControlRequest};
 use crate::dist::Cookie;
 use children::{Children, Event, Launch};
@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// Where the nodes keep their data, a folder each [default: .wasm-node/APP]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// What modules may do at most, as in `start`
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Use no port mapper
     #[arg(long)]
     no_epmd: bool,
@@ -68,6 +71,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, filter: Option<&str>) -> Result<(), CliError> {
     log::start("up", filter, "warn")?;
     let manifest = Manifest::load(&args.app)?;
+    // Each node reads it; that it can be read is said here, once.
+    args.policy.as_deref().map(Policy::load).transpose()?;
     let cookie = args.trust.cookie()?;
     args.partition.policy()?;
     let data = match &args.data_dir {
@@ -184,6 +189,9 @@ impl Plan<'_> {
         option("--data-dir", data.as_ref());
         option("--modules", self.modules.as_ref());
         option("--app", self.args.app.as_ref());
+        if let Some(policy) = &self.args.policy {
+            option("--policy", policy.as_ref());
+        }
         option("--tick-time", self.args.tick_time.to_string().as_ref());
         let partition = &self.args.partition;
         option("--partition-policy", partition.partition_policy.as_ref());

@@ -347,6 +347,36 @@ macro_rules! list {
 
 list!(String);
 
+impl Lift for Vec<String> {
+    fn lift(flats: &[ValRaw], memory: &[u8]) -> Result<Self> {
+        load_texts(memory, flats[0].get_u32(), flats[1].get_u32())
+    }
+    fn load(memory: &[u8], at: usize) -> Result<Self> {
+        load_texts(memory, u32::load(memory, at)?, u32::load(memory, at + 4)?)
+    }
+}
+
+fn load_texts(memory: &[u8], at: u32, count: u32) -> Result<Vec<String>> {
+    let at = at as usize;
+    if !at.is_multiple_of(String::ALIGN) {
+        bail!("list pointer is not aligned");
+    }
+    let bytes = count as usize * String::SIZE;
+    let elements = slice(memory, at, bytes)?;
+    let mut texts = Vec::with_capacity(count as usize);
+    // Texts may lie over each other: small in the guest, and not here.
+    let mut left = memory.len();
+    for offset in (0..elements.len()).step_by(String::SIZE) {
+        let text = String::load(memory, at + offset)?;
+        match left.checked_sub(text.len()) {
+            Some(rest) => left = rest,
+            None => bail!("texts of more bytes than the memory has"),
+        }
+        texts.push(text);
+    }
+    Ok(texts)
+}
+
 /// Records and tuples: one field after the other.
 macro_rules! record {
     ($type:ty, ($($field:tt: $of:ident: $ty:ty),*), $make:expr $(, $generic:ident)*) => {

@@ -320,6 +320,7 @@ fn no_value_panics() {
         any::<wit::Outcome>(&mut random, &memory);
         any::<Result<wit::Outcome, wit::ExitReason>>(&mut random, &memory);
         any::<Result<Vec<u8>, wit::SaveError>>(&mut random, &memory);
+        any::<Option<Vec<String>>>(&mut random, &memory);
         any::<(u32, wit::Pid, Vec<u8>)>(&mut random, &memory);
         any::<NodeSet>(&mut random, &memory);
         any::<bool>(&mut random, &memory);

@@ -152,6 +152,17 @@ fn surroundings(all: &mut Imports) -> Result<()> {
     })
 }
 
+/// As many arguments as a function has at most: the component model's `MAX_FLAT_PARAMS`.
+const MAX_FLAT_PARAMS: usize = 16;
+
+fn load_params<P: Lift>(at: u32, memory: &[u8]) -> Result<P> {
+    let at = at as usize;
+    if !at.is_multiple_of(P::ALIGN) {
+        bail!("a pointer to arguments is not aligned");
+    }
+    P::load(memory, at)
+}
+
 struct Imports {
     linker: Linker<ActorData>,
     interface: &'static str,
@@ -176,7 +187,12 @@ impl Imports {
         B: Fn(&mut Guest<'_>) -> Result<()> + Send + Sync + 'static,
     {
         let (mut params, mut results) = (Vec::new(), Vec::new());
-        P::flatten(&mut params);
+        // More than this many arguments lie in memory, and there is a pointer to them.
+        match P::FLATS > MAX_FLAT_PARAMS {
+            true => params.push(ValType::I32),
+            false => P::flatten(&mut params),
+        }
+        let arguments = params.len();
         R::flatten(&mut results);
         // A result of more than one argument goes where the last parameter points.
         if R::FLATS > 1 {
@@ -193,11 +209,15 @@ impl Imports {
             if space.initializing {
                 caller.data_mut().initialized_by_host = true;
             }
-            let flats = P::FLATS + usize::from(R::FLATS > 1);
+            let flats = arguments + usize::from(R::FLATS > 1);
             // SAFETY: the caller has initialised as many slots as the type has parameters, and
             // these are as many.
             let flats = unsafe { &*(&raw const slots[..flats] as *const [ValRaw]) };
-            let params = P::lift(flats, space.memory.data(&caller))?;
+            let memory = space.memory.data(&caller);
+            let params = match P::FLATS > MAX_FLAT_PARAMS {
+                true => load_params(flats[0].get_u32(), memory)?,
+                false => P::lift(flats, memory)?,
+            };
             let to = flats.last().map_or(0, ValRaw::get_u32) as usize;
             let result = function(caller.data_mut(), params)?;
             if R::FLATS > 1 {

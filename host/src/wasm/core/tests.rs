@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use wasm_node_protocol::{Incarnation, SpawnOptions};
+use wasm_node_protocol::{Capabilities, Incarnation, SpawnOptions};
 use wasmparser::{Validator, WasmFeatures};
 
 use super::awake::{Awake, MAX_AWAKE_ACTORS};
@@ -283,6 +283,7 @@ fn process(runtime: &Arc<Runtime>) -> Arc<Process> {
         parent: None,
         options: SpawnOptions::default(),
         mailbox_limit: None,
+        capabilities: Capabilities::default(),
     };
     runtime.spawn(request).unwrap()
 }

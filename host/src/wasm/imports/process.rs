@@ -1,6 +1,6 @@
 //! `wasm-node:actor/process`.
 
-use wasm_node_protocol::SpawnOptions;
+use wasm_node_protocol::{self as protocol, Capabilities, SpawnOptions};
 
 use crate::wasm::bindings::wasm_node::actor::process::{
     Host, SpawnFlags, SpawnOptions as WitOptions,
@@ -11,15 +11,20 @@ use crate::wasm::bindings::wasm_node::actor::types::{
 use crate::wasm::data::ActorData;
 use crate::wasm::values::destination;
 
-fn options(options: WitOptions) -> SpawnOptions {
-    SpawnOptions {
+fn options(options: WitOptions) -> Result<SpawnOptions, protocol::SpawnError> {
+    let capabilities = options.capabilities.map(Capabilities::parse).transpose();
+    let capabilities = capabilities.map_err(|error| {
+        protocol::SpawnError::BadModule(format!("the spawn's option capabilities: {error}"))
+    })?;
+    Ok(SpawnOptions {
         link: options.flags.contains(SpawnFlags::LINK),
         monitor: options.flags.contains(SpawnFlags::MONITOR),
         await_init: options.flags.contains(SpawnFlags::AWAIT_INIT),
         name: options.name,
         global: options.global,
         group_leader: options.group_leader.map(Into::into),
-    }
+        capabilities,
+    })
 }
 
 impl Host for ActorData {
@@ -33,9 +38,8 @@ impl Host for ActorData {
         args: Vec<u8>,
         with: WitOptions,
     ) -> wasmtime::Result<Result<(Pid, Ref), SpawnError>> {
-        let spawned = self
-            .services
-            .spawn(&self.process, &module, args, options(with));
+        let spawned =
+            options(with).and_then(|with| self.services.spawn(&self.process, &module, args, with));
         Ok(spawned
             .map(|(pid, tag)| (pid.into(), tag.into()))
             .map_err(Into::into))
@@ -48,10 +52,13 @@ impl Host for ActorData {
         args: Vec<u8>,
         with: WitOptions,
     ) -> wasmtime::Result<Ref> {
-        Ok(self
-            .services
-            .spawn_on(&self.process, &node, &module, args, options(with))
-            .into())
+        let tag = match options(with) {
+            Ok(with) => self
+                .services
+                .spawn_on(&self.process, &node, &module, args, with),
+            Err(error) => self.runtime.spawn_refused(&self.process, error),
+        };
+        Ok(tag.into())
     }
 
     fn link(&mut self, to: Pid) -> wasmtime::Result<()> {

@@ -85,6 +85,7 @@ impl Herd {
                         name: None,
                         global: None,
                         group_leader: None,
+                        capabilities: None,
                     };
                     let args = format!("member {}", self.begun);
                     self.begun += 1;

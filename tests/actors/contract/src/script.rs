@@ -445,12 +445,14 @@ impl Script {
             name: name.map(String::from),
             global: global.map(String::from),
             group_leader: None,
+            capabilities: None,
         };
         let none = options(SpawnFlags::empty(), None, None);
         for module in ["no such module", "", &"m".repeat(70_000), &"0".repeat(64)] {
             let spawned = process::spawn(module, b"member 0", &none);
             self.spawned("no module", spawned);
         }
+        self.capabilities().await;
         process::trap_exit(true);
         let digest = code::current();
         let arguments = [
@@ -622,6 +624,7 @@ impl Script {
                 name: (bits == 6).then(|| "contract-far".into()),
                 global: None,
                 group_leader: None,
+                capabilities: None,
             };
             let tag = process::spawn_on(&peer, &self.module, b"member 9", &with);
             self.say("spawn-on", tag);
@@ -644,6 +647,7 @@ impl Script {
                 name: None,
                 global: None,
                 group_leader: None,
+                capabilities: None,
             };
             let tag = process::spawn_on(node, &module, args.as_bytes(), &with);
             self.expect("spawn-on", tag, 1).await;
@@ -701,6 +705,43 @@ impl Script {
         }
     }
 
+    /// This module imports nothing that takes one: what is asked for is read, and does no harm.
+    async fn capabilities(&mut self) {
+        let own = node::name();
+        let long = format!("env:{}", "x".repeat(70_000));
+        let many: Vec<String> = (0..200).map(|number| format!("env:V{number}")).collect();
+        let lists: [Vec<String>; 8] = [
+            Vec::new(),
+            vec!["keyvalue:todo".into()],
+            vec!["*".into(), "files:/srv".into(), "env:\u{1f980}".into()],
+            vec![String::new()],
+            vec!["keyvalue:todo".into(), "disk".into()],
+            vec!["env:\u{1f980}\n".into()],
+            vec![long],
+            many,
+        ];
+        for capabilities in lists {
+            let with = SpawnOptions {
+                flags: SpawnFlags::empty(),
+                name: None,
+                global: None,
+                capabilities: Some(capabilities),
+            };
+            let spawned = process::spawn(&self.module, b"member 7", &with);
+            if let Ok((pid, _)) = spawned {
+                process::exit(pid, &ExitReason::Kill);
+            }
+            self.spawned("capabilities", spawned);
+            let tag = process::spawn_on(&own, &self.module, b"member 8", &with);
+            self.say("spawn-on", tag);
+            let message = receive().await;
+            self.show("capabilities", &message);
+            if let Message::Spawned((_, Ok(pid))) = message {
+                process::exit(pid, &ExitReason::Kill);
+            }
+        }
+    }
+
     /// A child that has begun.
     async fn member(&mut self, args: &str, flags: SpawnFlags) -> (Pid, Ref) {
         let with = SpawnOptions {
@@ -708,6 +749,7 @@ impl Script {
             name: None,
             global: None,
             group_leader: None,
+            capabilities: None,
         };
         match process::spawn(&self.module, args.as_bytes(), &with) {
             Ok((pid, tag)) => {

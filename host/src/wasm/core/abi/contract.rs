@@ -34,9 +34,10 @@ record!(
         flags: flags: SpawnFlags,
         name: name: Option<String>,
         global: global: Option<String>,
-        group_leader: group_leader: Option<wit::Pid>
+        group_leader: group_leader: Option<wit::Pid>,
+        capabilities: capabilities: Option<Vec<String>>
     ),
-    Self { flags, name, global, group_leader }
+    Self { flags, name, global, group_leader, capabilities }
 );
 
 impl Layout for SpawnFlags {
