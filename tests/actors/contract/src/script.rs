@@ -406,6 +406,7 @@ impl Script {
             name: None,
             global: None,
             group_leader: leader,
+            capabilities: None,
         };
         for leader in [Some(me), None, Some(NOBODY)] {
             let Ok((pid, tag)) = process::spawn(&self.module, b"member 0", &child(leader)) else {
@@ -725,6 +726,7 @@ impl Script {
                 flags: SpawnFlags::empty(),
                 name: None,
                 global: None,
+                group_leader: None,
                 capabilities: Some(capabilities),
             };
             let spawned = process::spawn(&self.module, b"member 7", &with);
