@@ -291,6 +291,8 @@ struct Shared<S> {
     /// When [`Info::Timeout`] is due, in nanoseconds of `timer::now`.
     deadline: Cell<Option<u64>>,
     hibernate: Cell<bool>,
+    /// Whether the turn ends so that the start counts as done, with more to do at once.
+    yields: Cell<bool>,
 }
 
 /// A [`GenServer`] as an [`Actor`]: what `export_gen_server!` exports.
@@ -307,6 +309,7 @@ impl<S: GenServer> Actor for GenServerActor<S> {
             state: RefCell::new(None),
             deadline: Cell::new(None),
             hibernate: Cell::new(false),
+            yields: Cell::new(false),
         });
         match start {
             Start::Fresh(args) => runtime::start_main(fresh(shared.clone(), args)),
@@ -340,6 +343,9 @@ impl<S: GenServer> Actor for GenServerActor<S> {
         if let Ok(state) = self.shared.state.try_borrow() {
             if state.is_none() {
                 return Outcome::Starting;
+            }
+            if self.shared.yields.take() {
+                return Outcome::WaitFor(0);
             }
             if let Some(ms) = self.shared.remaining_ms() {
                 return Outcome::WaitFor(ms);
@@ -384,6 +390,13 @@ async fn fresh<S: GenServer>(shared: Rc<Shared<S>>, args: Vec<u8>) -> ExitReason
         Init::Ignore => return ExitReason::Normal,
     };
     *shared.state.borrow_mut() = Some(state);
+    if next == Next::Continue {
+        // The starter hears of it first, whatever the continuation does.
+        shared.yields.set(true);
+        runtime::new_turn().await;
+        // What began this turn, and is no time-out of the server's.
+        runtime::take_matching(&mut |message| matches!(message, Message::Timeout));
+    }
     serve(shared, next).await
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::wasm_node::actor::process as wit;
-use crate::runtime::{Answer, Kind};
+use crate::runtime::{self, Answer, Kind};
 use crate::server_ref::Name;
 use crate::sys::{mailbox, process};
 use crate::time::millis;
@@ -194,6 +194,8 @@ impl Monitor {
     /// Ends the watch; its `down` will not come any more.
     pub fn cancel(self) {
         process::demonitor(self.0);
+        // The host cannot take back one that waits in here already.
+        runtime::discard(|message| matches!(message, Message::Down((tag, ..)) if *tag == self.0));
     }
 }
 
