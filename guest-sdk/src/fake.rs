@@ -115,7 +115,7 @@ pub(crate) mod mailbox {
 pub(crate) mod process {
     use super::*;
     use crate::SpawnError;
-    use crate::bindings::wasm_node::actor::process::SpawnOptions;
+    use crate::bindings::wasm_node::actor::process::{AliasMode, InfoItem, Limits, SpawnOptions};
 
     pub(crate) fn self_() -> Pid {
         ME
@@ -158,6 +158,17 @@ pub(crate) mod process {
     pub(crate) fn is_alive(_: Pid) -> bool {
         true
     }
+    pub(crate) fn alias(_: AliasMode) -> ReplyTo {
+        let tag = new_ref();
+        ReplyTo { pid: ME, tag }
+    }
+    pub(crate) fn unalias(_: ReplyTo) -> bool {
+        true
+    }
+    pub(crate) fn info(_: Pid) -> Option<Vec<InfoItem>> {
+        None
+    }
+    pub(crate) fn tighten(_: Limits) {}
 }
 
 pub(crate) mod timer {

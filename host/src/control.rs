@@ -241,6 +241,27 @@ pub struct ProcessRow {
     pub name: Option<String>,
     /// How many messages wait for it.
     pub mailbox: u64,
+    /// What it is doing, as Erlang's `process_info` says it.
+    pub status: String,
+    /// Processor time, in microseconds.
+    pub cpu_us: u64,
+    /// Turns that it has begun.
+    pub turns: u64,
+    /// What is only seen between turns; none of an actor that computes for long.
+    pub state: Option<ProcessState>,
+}
+
+/// More about an actor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessState {
+    /// Linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// Messages that it took.
+    pub messages_in: u64,
+    /// Messages that it sent.
+    pub messages_out: u64,
+    /// How many others it is linked to.
+    pub links: u64,
 }
 
 /// A module.

@@ -19,5 +19,5 @@ pub mod time;
 
 pub use exit::{CallError, ExitReason, RegisterError, SpawnError};
 pub use ids::{Digest, Incarnation, NodeName, Pid, Ref};
-pub use signal::{Destination, NodeEvent, NodeKind, Signal, SpawnOptions, Target};
+pub use signal::{Aliased, Destination, Limits, NodeEvent, NodeKind, Signal, SpawnOptions, Target};
 pub use time::Millis;

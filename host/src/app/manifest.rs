@@ -16,6 +16,9 @@
 //! capabilities = ["keyvalue:todo"]    # what it may do beyond messages; default: nothing
 //! memory_limit = "64MiB"              # of one actor; default: the node's own
 //! mailbox_limit = 10000               # in messages, of one actor; default: the node's own
+//! message_limit = "1MiB"              # of one message to it; default: the node's own
+//! turn_cpu_limit_ms = 1000            # what one turn may compute; default: no limit
+//! cpu_limit_ms = 60000                # what all turns of one actor may; default: no limit
 //!
 //! [modules.todo-web]
 //! source = "todo-web"
@@ -60,6 +63,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use wasm_node_protocol::Limits;
 
 /// The largest manifest that is read, in bytes; a larger file is refused.
 pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
@@ -88,10 +92,8 @@ pub struct Module {
     pub origin: Origin,
     /// What it may do beyond messaging.
     pub capabilities: Vec<Capability>,
-    /// The linear memory that one actor may use, in bytes; `None` is the node's default.
-    pub memory_limit_bytes: Option<u64>,
-    /// How many messages may wait for one actor; `None` is the node's default.
-    pub mailbox_limit: Option<u64>,
+    /// What one of its actors may use; where there is `None`, the node's default holds.
+    pub limits: Limits,
 }
 
 /// Where a module's component comes from. Paths are those of the manifest's folder.
@@ -319,7 +321,10 @@ struct RawModule {
     #[serde(default)]
     capabilities: Vec<Spanned<String>>,
     memory_limit: Option<Spanned<RawSize>>,
-    mailbox_limit: Option<Spanned<u64>>,
+    mailbox_limit: Option<Spanned<u32>>,
+    message_limit: Option<Spanned<RawSize>>,
+    turn_cpu_limit_ms: Option<Spanned<u32>>,
+    cpu_limit_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -455,22 +460,32 @@ fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Mo
                 .map_err(|what: String| wrong(&raw, what))?,
         );
     }
-    let memory_limit_bytes = raw.memory_limit.map(checked_size).transpose()?;
-    let mailbox_limit = match raw.mailbox_limit {
-        Some(limit) if *limit.as_ref() == 0 => {
-            return Err(wrong(
-                &limit,
-                "a mailbox of no message is of no use: give at least 1",
-            ));
-        }
-        limit => limit.map(Spanned::into_inner),
+    let mailbox = "a mailbox of no message is of no use: give at least 1";
+    let no_time = "an actor that may not compute is of no use: give at least 1";
+    let message_bytes = raw.message_limit.map(checked_size).transpose()?;
+    let limits = Limits {
+        memory_bytes: raw.memory_limit.map(checked_size).transpose()?,
+        mailbox_messages: not_zero(raw.mailbox_limit, mailbox)?,
+        // One that is larger than any message may be is none.
+        message_bytes: message_bytes.and_then(|bytes| u32::try_from(bytes).ok()),
+        turn_cpu_ms: not_zero(raw.turn_cpu_limit_ms, no_time)?,
+        cpu_ms: not_zero(raw.cpu_limit_ms, no_time)?,
     };
     Ok(Module {
         origin,
         capabilities,
-        memory_limit_bytes,
-        mailbox_limit,
+        limits,
     })
+}
+
+fn not_zero<T: Default + PartialEq>(
+    limit: Option<Spanned<T>>,
+    why_not: &str,
+) -> Result<Option<T>, Wrong> {
+    match limit {
+        Some(limit) if *limit.as_ref() == T::default() => Err(wrong(&limit, why_not)),
+        limit => Ok(limit.map(Spanned::into_inner)),
+    }
 }
 
 fn check_supervisor(
@@ -657,8 +672,8 @@ mod tests {
         let server = &manifest.modules["todo-server"];
         assert_eq!(server.origin, Origin::Source("/apps/todo-server".into()));
         assert_eq!(server.capabilities, [Capability::KeyValue("todo".into())]);
-        assert_eq!(server.memory_limit_bytes, Some(64 << 20));
-        assert_eq!(server.mailbox_limit, Some(10_000));
+        assert_eq!(server.limits.memory_bytes, Some(64 << 20));
+        assert_eq!(server.limits.mailbox_messages, Some(10_000));
         assert_eq!(manifest.http[0].listen, "127.0.0.1:5454".parse().unwrap());
         let supervisor = manifest.supervisor.unwrap();
         assert_eq!(supervisor.strategy, Strategy::OneForOne);

@@ -34,12 +34,9 @@ pub(super) fn grant(modules: &Modules, manifest: &Manifest) {
         if buckets != BucketGrants::All {
             buckets = named.into_iter().collect();
         }
-        let limit =
-            |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let grants = Grants {
             buckets,
-            memory_limit_bytes: limit(module.memory_limit_bytes),
-            mailbox_limit: limit(module.mailbox_limit),
+            limits: module.limits,
         };
         modules.grant(name, grants);
     }

@@ -11,7 +11,7 @@ use wasm_node_protocol::{
 use super::Inner;
 use crate::control::{
     Address, ControlReply, ControlRequest, MAX_LISTED_NAMES, MAX_LISTED_PROCESSES, ModuleRow,
-    NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow,
+    NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow, ProcessState,
 };
 use crate::dist::{Cookie, NodeSet};
 use crate::process::{Message, Native};
@@ -156,6 +156,15 @@ impl Inner {
             module: info.label,
             name: info.names.into_iter().next(),
             mailbox: info.mailbox as u64,
+            status: info.status.to_string(),
+            cpu_us: info.cpu.as_micros() as u64,
+            turns: info.turns,
+            state: info.state.map(|state| ProcessState {
+                memory_bytes: state.memory_bytes.unwrap_or(0),
+                messages_in: state.messages_in,
+                messages_out: state.messages_out,
+                links: state.links as u64,
+            }),
         };
         ProcessList {
             rows: processes

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use wasm_node_protocol::{ExitReason, SpawnOptions};
 
+use super::services::module_limits;
 use super::{Inner, NodeError};
 use crate::http::{
     EndInstance, HandlerError, HttpConfig, HttpLimits, Ingress, InstanceSource, Instances, Worker,
@@ -67,7 +68,7 @@ impl InstanceSource for Source {
             label: version.name().into(),
             parent: None,
             options: SpawnOptions::default(),
-            mailbox_limit: version.grants().mailbox_limit,
+            limits: module_limits(&version),
         });
         let process = spawned.map_err(|error| HandlerError::Unavailable(error.to_string()))?;
         let store = http_store(pre.engine(), &inner.home(process.clone()), &version);

@@ -8,7 +8,7 @@ use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Requester, Resolver, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
 use wasm_node_protocol::{
-    Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
+    Digest, ExitReason, Incarnation, Limits, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
     Signal, SpawnError, SpawnOptions, Target,
 };
 
@@ -17,7 +17,7 @@ use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
-use crate::wasm::{Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
+use crate::wasm::{DEFAULT_MEMORY_LIMIT_BYTES, Version, Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
 
 /// The longest that a spawn on another node may take: shipping and compiling included.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -52,13 +52,13 @@ impl Inner {
             )));
         }
         let label = slot.name().to_owned();
-        let mailbox_limit = version.grants().mailbox_limit;
+        let limits = module_limits(&version);
         let global = options.global.clone();
         let process = self.runtime.spawn(SpawnRequest {
             label,
             parent,
             options,
-            mailbox_limit,
+            limits,
         })?;
         before(process.pid);
         let pid = process.pid;
@@ -208,6 +208,16 @@ impl Inner {
             self.modules.keep(digest, &bytes)?;
         }
         self.modules.exactly(module, digest).await
+    }
+}
+
+/// What one actor of a module may use.
+pub(super) fn module_limits(version: &Version) -> Limits {
+    let own = version.grants().limits;
+    let default = DEFAULT_MEMORY_LIMIT_BYTES as u64;
+    Limits {
+        memory_bytes: own.memory_bytes.or(Some(default)),
+        ..own
     }
 }
 

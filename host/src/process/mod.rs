@@ -11,6 +11,7 @@
 mod actor;
 mod future;
 mod handle;
+mod info;
 mod native;
 mod network;
 mod registry;
@@ -22,10 +23,12 @@ mod table;
 mod tests;
 mod timers;
 mod turns;
+mod usage;
 
-pub use actor::{Actor, Message};
+pub use actor::{Actor, AliasMode, Message, StateInfo};
 pub use future::FutureProgram;
-pub use handle::{Process, ProcessInfo};
+pub use handle::Process;
+pub use info::{Details, ProcessInfo, Status};
 pub use native::Native;
 pub use network::{Network, NoNetwork, Sent};
 pub use runtime::{Runtime, SpawnRequest};
@@ -59,6 +62,9 @@ pub const MAILBOX_LIMIT_BYTES: usize = 512 << 20;
 /// Timers that one actor may have running; beyond that it ends with a `limit` reason.
 pub const MAX_TIMERS_PER_ACTOR: usize = 100_000;
 
+/// Aliases that one actor may have active; beyond that it ends with a `limit` reason.
+pub const MAX_ALIASES_PER_ACTOR: usize = 100_000;
+
 /// Processes that a node can hold, as many as the BEAM by default (`+P`) and fewer than pids have
 /// slots; beyond that a spawn fails with `too-many-actors`.
 pub const MAX_PROCESSES: usize = 1 << 20;
@@ -75,6 +81,11 @@ pub trait Program: Send {
     /// Whether there is something to do although no message came: it has not begun, waits in
     /// the middle of a turn, or has a new version to move to.
     fn wants_turn(&self) -> bool;
+
+    /// The linear memory that its state takes, in bytes; none of a program of the host's own.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// How a turn ended, and what the process waits for.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use wasm_node_protocol::{CallError, Destination, ExitReason, Pid, SpawnError, SpawnOptions};
+use wasm_node_protocol::{
+    CallError, Destination, ExitReason, Limits, Pid, SpawnError, SpawnOptions,
+};
 
 use super::actor::Message;
 use super::handle::Process;
@@ -52,7 +54,7 @@ impl Native {
             label: label.into(),
             parent: None,
             options: SpawnOptions::default(),
-            mailbox_limit: None,
+            limits: Limits::default(),
         })?;
         process.with_actor(|actor| actor.set_trap_exit(true));
         let (sender, messages) = mpsc::unbounded_channel();

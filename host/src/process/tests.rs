@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Destination, ExitReason, Incarnation, Pid, Signal, SpawnError, SpawnOptions,
+    CallError, Destination, ExitReason, Incarnation, Limits, Pid, Signal, SpawnError, SpawnOptions,
 };
 
 use super::{
@@ -49,7 +49,10 @@ where
         label: "test".into(),
         parent: None,
         options: SpawnOptions::default(),
-        mailbox_limit: limit,
+        limits: Limits {
+            mailbox_messages: limit.map(|limit| limit as u32),
+            ..Limits::default()
+        },
     };
     let process = runtime.spawn(request).unwrap();
     runtime.begin(&process, Box::new(Closure(process.clone(), program, false)));
@@ -320,7 +323,7 @@ async fn whoever_awaits_init_hears_of_its_end() {
             label: "child".into(),
             parent: Some((native.pid(), tag)),
             options: options.clone(),
-            mailbox_limit: None,
+            limits: Limits::default(),
         };
         let process = runtime.spawn(request).unwrap();
         runtime.expect_spawned(
@@ -402,7 +405,7 @@ async fn a_request_times_out_in_the_middle_of_a_turn_too() {
         label: "waiting".into(),
         parent: None,
         options: SpawnOptions::default(),
-        mailbox_limit: None,
+        limits: Limits::default(),
     };
     let process = runtime.spawn(request).unwrap();
     let (strong, me, done) = (runtime.clone(), process.clone(), native.pid());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasm_node_protocol::global::{Requester, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError};
-use wasm_node_protocol::{NodeKind, Pid, Ref, SpawnError, SpawnOptions};
+use wasm_node_protocol::{Limits, NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
 use super::version::UpgradeReport;
 use crate::process::Process;
@@ -15,10 +15,8 @@ use crate::store::BucketGrants;
 pub struct Grants {
     /// The buckets of `wasi:keyvalue` that it may open.
     pub buckets: BucketGrants,
-    /// Most bytes of linear memory; `None` for the default.
-    pub memory_limit_bytes: Option<usize>,
-    /// Most messages in the mailbox; `None` for the default.
-    pub mailbox_limit: Option<usize>,
+    /// What one of its actors may use, at most.
+    pub limits: Limits,
 }
 
 /// A set of nodes, as `node.nodes` has it.

@@ -71,7 +71,12 @@ fn signal() -> impl Strategy<Value = Signal> {
             .prop_map(|(tag, result)| Signal::Response { tag, result }),
         reference().prop_map(|tag| Signal::Forget { tag }),
         pid().prop_map(|from| Signal::Link { from }),
-        pid().prop_map(|from| Signal::Unlink { from }),
+        (pid(), any::<u64>()).prop_map(|(from, id)| Signal::Unlink { from, id }),
+        (pid(), any::<u64>()).prop_map(|(from, id)| Signal::UnlinkAck { from, id }),
+        (reference(), body()).prop_map(|(alias, body)| Signal::Alias {
+            alias,
+            message: Box::new(Aliased::Info(body)),
+        }),
         (pid(), reference()).prop_map(|(from, tag)| Signal::Monitor { from, tag }),
         reference().prop_map(|tag| Signal::Demonitor { tag }),
         (reference(), pid(), reason()).prop_map(|(tag, pid, reason)| Signal::Down {
@@ -131,6 +136,10 @@ fn message() -> impl Strategy<Value = WireMessage> {
     let target = prop_oneof![4 => pid().prop_map(Target::Pid), 1 => text().prop_map(Target::Name)];
     let options = (any::<bool>(), any::<bool>(), prop::option::of(text())).prop_map(
         |(link, await_init, name)| SpawnOptions {
+            limits: Limits {
+                cpu_ms: link.then_some(7),
+                ..Limits::default()
+            },
             link,
             monitor: !link,
             await_init,

@@ -3,7 +3,7 @@
 
 use wasmtime::{AsContextMut, FuncType, Linker, Result, ValRaw, ValType, bail};
 
-use super::abi::{Guest, Lift, Lower};
+use super::abi::{Guest, Lift, Lower, MAX_FLAT_PARAMS};
 use crate::wasm::bindings::wasm_node::actor::{
     code, global, groups, io, mailbox, node, process, registry, timer,
 };
@@ -54,7 +54,11 @@ fn processes(all: &mut Imports) -> Result<()> {
     all.add("demonitor", |d, (monitor,)| Host::demonitor(d, monitor))?;
     all.add("exit", |d, (target, reason)| Host::exit(d, target, reason))?;
     all.add("trap-exit", |d, (on,)| Host::trap_exit(d, on))?;
-    all.add("is-alive", |d, (target,)| Host::is_alive(d, target))
+    all.add("is-alive", |d, (target,)| Host::is_alive(d, target))?;
+    all.add("alias", |d, (mode,)| Host::alias(d, mode))?;
+    all.add("unalias", |d, (alias,)| Host::unalias(d, alias))?;
+    all.add("info", |d, (target,)| Host::info(d, target))?;
+    all.add("tighten", |d, (limits,)| Host::tighten(d, limits))
 }
 
 fn names(all: &mut Imports) -> Result<()> {
@@ -168,7 +172,11 @@ impl Imports {
         B: Fn(&mut Guest<'_>) -> Result<()> + Send + Sync + 'static,
     {
         let (mut params, mut results) = (Vec::new(), Vec::new());
-        P::flatten(&mut params);
+        let in_memory = P::FLATS > MAX_FLAT_PARAMS;
+        match in_memory {
+            true => params.push(ValType::I32),
+            false => P::flatten(&mut params),
+        }
         R::flatten(&mut results);
         // A result of more than one argument goes where the last parameter points.
         if R::FLATS > 1 {
@@ -185,11 +193,24 @@ impl Imports {
             if space.initializing {
                 caller.data_mut().initialized_by_host = true;
             }
-            let flats = P::FLATS + usize::from(R::FLATS > 1);
+            let flats = match in_memory {
+                true => 1,
+                false => P::FLATS,
+            };
+            let flats = flats + usize::from(R::FLATS > 1);
             // SAFETY: the caller has initialised as many slots as the type has parameters, and
             // these are as many.
             let flats = unsafe { &*(&raw const slots[..flats] as *const [ValRaw]) };
-            let params = P::lift(flats, space.memory.data(&caller))?;
+            let memory = space.memory.data(&caller);
+            let params = if in_memory {
+                let at = flats[0].get_u32() as usize;
+                if !at.is_multiple_of(P::ALIGN) {
+                    bail!("a pointer to parameters is not aligned");
+                }
+                P::load(memory, at)?
+            } else {
+                P::lift(flats, memory)?
+            };
             let to = flats.last().map_or(0, ValRaw::get_u32) as usize;
             let result = function(caller.data_mut(), params)?;
             if R::FLATS > 1 {

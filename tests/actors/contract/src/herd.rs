@@ -84,6 +84,7 @@ impl Herd {
                         flags: process::SpawnFlags::MONITOR | process::SpawnFlags::AWAIT_INIT,
                         name: None,
                         global: None,
+                        limits: None,
                     };
                     let args = format!("member {}", self.begun);
                     self.begun += 1;
