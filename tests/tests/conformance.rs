@@ -33,6 +33,7 @@ macro_rules! subjects {
 }
 
 subjects! {
+    aliases
     connections
     exit_signals
     gen_server

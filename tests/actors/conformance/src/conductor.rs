@@ -12,7 +12,7 @@ use wasm_node_sdk::{
 
 use crate::MODULE;
 use crate::process::PATIENCE;
-use crate::wire::{Command, Home, Outcome, Role, Run, Told, Transcript};
+use crate::wire::{Command, Home, Known, Outcome, Role, Run, Told, Transcript};
 use crate::words;
 
 /// The actor.
@@ -45,7 +45,7 @@ impl Task for Main {
 
 struct Conductor {
     run: Run,
-    names: BTreeMap<String, Pid>,
+    names: BTreeMap<String, Known>,
     /// The first name that each had.
     back: BTreeMap<Pid, String>,
     monitors: BTreeMap<Ref, Pid>,
@@ -128,8 +128,10 @@ impl Conductor {
     }
 
     fn pid(&self, name: &str) -> Result<Pid, String> {
-        let known = self.names.get(name).copied();
-        known.ok_or_else(|| format!("no process is named {name}"))
+        match self.names.get(name) {
+            Some(Known::Pid(pid)) => Ok(*pid),
+            _ => Err(format!("no process is named {name}")),
+        }
     }
 
     async fn spawn(&mut self, name: &str) -> Result<(), String> {
@@ -178,7 +180,7 @@ impl Conductor {
             self.monitors.insert(tag, pid);
             self.back.insert(pid, name.clone());
         }
-        self.names.insert(name, pid);
+        self.names.insert(name, Known::Pid(pid));
     }
 
     async fn command(&mut self, to: Pid, words: &[&str]) -> Result<String, String> {
@@ -254,8 +256,11 @@ impl Conductor {
         match message {
             Message::Cast(body) => match decode(&body) {
                 Ok(Told::Done { tag, outcome, born }) => {
-                    for (name, pid) in born {
-                        self.know(name, pid);
+                    for (name, known) in born {
+                        match known {
+                            Known::Pid(pid) => self.know(name, pid),
+                            alias => drop(self.names.insert(name, alias)),
+                        }
                     }
                     self.done = Some((tag, outcome));
                 }

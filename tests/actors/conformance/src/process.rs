@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use wasm_node_sdk::process::Alias;
 use wasm_node_sdk::registry::{self, global};
 use wasm_node_sdk::task::{self, Task};
 use wasm_node_sdk::{
@@ -12,7 +13,7 @@ use wasm_node_sdk::{
 };
 
 use crate::MODULE;
-use crate::wire::{Command, Home, Outcome, Role, Told};
+use crate::wire::{Command, Home, Known, Outcome, Role, Told};
 use crate::{server, words};
 
 /// How long a step waits for what is to come.
@@ -52,13 +53,13 @@ impl Task for Main {
 /// What a process of a case knows.
 pub struct Process {
     home: Home,
-    names: Vec<(String, Pid)>,
+    names: Vec<(String, Known)>,
     /// Its monitors and timers, and since when, in nanoseconds of [`time::now`].
     labels: Vec<(String, Ref, u64)>,
 }
 
 /// What came of a command, and processes that it started.
-pub type Came = (Outcome, Vec<(String, Pid)>);
+pub type Came = (Outcome, Vec<(String, Known)>);
 
 /// One line of words, and nobody new.
 pub fn came(words: impl Into<String>) -> Result<Came, String> {
@@ -186,6 +187,13 @@ impl Process {
             }
             ["global_whereis", name] => return holder(global::whereis(&self.mangled(name))),
 
+            ["alias", name] => return made(name, Alias::new()),
+            ["alias", name, "reply"] => return made(name, Alias::for_one_message()),
+            ["unalias", name] => match self.known(name) {
+                Some(Known::Alias(alias)) => return came(alias.cancel().to_string()),
+                _ => return Err(format!("no alias is named {name}")),
+            },
+
             _ => return server::perform(self, words).await,
         }
         came("ok")
@@ -193,21 +201,29 @@ impl Process {
 
     /// The process of this name.
     pub fn pid(&self, name: &str) -> Result<Pid, String> {
-        let known = self.names.iter().find(|(known, _)| known == name);
-        match known {
-            Some((_, pid)) => Ok(*pid),
+        match self.known(name) {
+            Some(Known::Pid(pid)) => Ok(*pid),
+            Some(Known::Alias(_)) => Err(format!("{name} is an alias")),
             None if name == "self" => Ok(self_pid()),
             None => Err(format!("no process is named {name}")),
         }
     }
 
-    /// `NAME` of a process, `name:NAME`, `name:NAME@PROCESS`, `global:NAME`.
+    fn known(&self, name: &str) -> Option<&Known> {
+        let known = self.names.iter().find(|(known, _)| known == name);
+        known.map(|(_, known)| known)
+    }
+
+    /// `NAME` of a process or alias, `name:NAME`, `name:NAME@PROCESS`, `global:NAME`.
     pub fn destination(&self, word: &str) -> Result<Destination, String> {
         if let Some(name) = word.strip_prefix("global:") {
             return Ok(Destination::Global(self.mangled(name)));
         }
         let Some(name) = word.strip_prefix("name:") else {
-            return self.pid(word).map(Destination::Pid);
+            return match self.known(word) {
+                Some(Known::Alias(alias)) => Ok(alias.destination()),
+                _ => self.pid(word).map(Destination::Pid),
+            };
         };
         Ok(match name.split_once('@') {
             None => Destination::Name(self.mangled(name)),
@@ -287,7 +303,7 @@ impl Process {
         if let Some(Monitor(tag)) = spawned.monitor {
             self.label(name, tag);
         }
-        let born = vec![(name.to_owned(), spawned.pid)];
+        let born = vec![(name.to_owned(), Known::Pid(spawned.pid))];
         Ok((Outcome::One("ok".into()), born))
     }
 
@@ -321,6 +337,11 @@ impl Process {
             Some(other) => format!("{other:?}"),
         }
     }
+}
+
+fn made(name: &str, alias: Alias) -> Result<Came, String> {
+    let made = vec![(name.to_owned(), Known::Alias(alias))];
+    Ok((Outcome::One("ok".into()), made))
 }
 
 fn holder(pid: Option<Pid>) -> Result<Came, String> {

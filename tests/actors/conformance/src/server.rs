@@ -11,7 +11,7 @@ use wasm_node_sdk::{
 
 use crate::MODULE;
 use crate::process::{Came, PATIENCE, Process, came, crash, tell};
-use crate::wire::{Outcome, Role, Told};
+use crate::wire::{Known, Outcome, Role, Told};
 use crate::{supervisors, words};
 
 /// In front of a plain message that says what to return.
@@ -286,7 +286,8 @@ async fn start(process: &Process, name: &str, how: &[&str]) -> Result<Came, Stri
     }
     match starting.await {
         Ok(server) => {
-            let born = server.as_pid().map(|pid| (name.to_owned(), pid));
+            let born = server.as_pid();
+            let born = born.map(|pid| (name.to_owned(), Known::Pid(pid)));
             Ok((Outcome::One("ok".into()), born.into_iter().collect()))
         }
         Err(StartError::AlreadyStarted(pid)) => {

@@ -8,7 +8,7 @@ use wasm_node_sdk::{CallError, ExitReason, GenServer, StartError};
 
 use crate::process::{Came, PATIENCE, Process, came};
 use crate::server::{Server, ServerArgs, owned};
-use crate::wire::Outcome;
+use crate::wire::{Known, Outcome};
 use crate::words;
 
 /// The steps.
@@ -93,7 +93,10 @@ async fn supervise(process: &Process, name: &str, words: &[&str]) -> Result<Came
                 wasm_node_sdk::Destination::Pid(pid) => pid,
                 _ => return Err("a supervisor without a pid".into()),
             };
-            Ok((Outcome::One("ok".into()), vec![(name.to_owned(), pid)]))
+            Ok((
+                Outcome::One("ok".into()),
+                vec![(name.to_owned(), Known::Pid(pid))],
+            ))
         }
         Err(error) => came(start_error(&error)),
     }

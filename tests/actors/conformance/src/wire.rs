@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wasm_node_sdk::Pid;
+use wasm_node_sdk::process::Alias;
 
 use crate::server::ServerArgs;
 
@@ -51,6 +52,15 @@ pub struct Home {
     pub ends: Option<String>,
 }
 
+/// What a name in a case stands for.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Known {
+    /// An actor.
+    Pid(Pid),
+    /// An alias of one.
+    Alias(Alias),
+}
+
 /// From a conductor to a process: one step.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Command {
@@ -58,8 +68,8 @@ pub struct Command {
     pub tag: u32,
     /// Without the process' own name.
     pub words: Vec<String>,
-    /// All processes that the conductor knows.
-    pub names: Vec<(String, Pid)>,
+    /// All that the conductor knows.
+    pub names: Vec<(String, Known)>,
 }
 
 /// To a conductor.
@@ -71,8 +81,8 @@ pub enum Told {
         tag: u32,
         /// What came of it.
         outcome: Outcome,
-        /// Processes that it started.
-        born: Vec<(String, Pid)>,
+        /// Processes that it started, and aliases that it made.
+        born: Vec<(String, Known)>,
     },
     /// A callback of a server was called.
     Note {

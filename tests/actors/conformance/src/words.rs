@@ -33,6 +33,7 @@ pub fn to_reason(word: &str) -> ExitReason {
         "noconnection" => ExitReason::Noconnection,
         _ => match word.split_once(':') {
             Some(("data", data)) => ExitReason::Custom(data.into()),
+            Some(("shutdown", data)) => ExitReason::ShutdownWith(data.into()),
             _ => ExitReason::Error(word.into()),
         },
     }
@@ -52,6 +53,7 @@ pub fn reason(reason: &ExitReason) -> String {
         ExitReason::Limit(words) => format!("limit:{words}"),
         ExitReason::Error(words) => words.clone(),
         ExitReason::Custom(data) => format!("data:{}", String::from_utf8_lossy(data)),
+        ExitReason::ShutdownWith(data) => format!("shutdown:{}", String::from_utf8_lossy(data)),
     }
 }
 
