@@ -18,7 +18,7 @@ use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
 use crate::{
     Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, Pid, Ref, RegisterError, ReplyTo,
-    SaveError, SpawnError, Start, codec, rpc, runtime,
+    SaveError, SpawnError, Start, codec, process, rpc, runtime,
 };
 
 /// A server. Its value is its state; `serde` makes it survive upgrades and hibernation.
@@ -54,9 +54,10 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
         async { Next::Wait }
     }
 
-    /// Takes any other message. The default ends the server at an exit signal that it traps
-    /// (so a supervisor's `shutdown` works), prints a warning for plain messages and ignores
-    /// the rest.
+    /// Takes any other message. An exit signal of the actor that started this one does not come
+    /// here: it ends the server, as in OTP, so that a supervisor's `shutdown` works. The default
+    /// ends it at other exit signals that it traps, too, prints a warning for plain messages and
+    /// ignores the rest.
     fn handle_info(&mut self, info: Info) -> impl Future<Output = Next> {
         async {
             match info {
@@ -80,8 +81,9 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
         async { Next::Wait }
     }
 
-    /// Comes last when a handler returned [`Next::Stop`]; not when the server is killed or its
-    /// code traps.
+    /// Comes last when a handler returned [`Next::Stop`], or the server traps exits and its parent
+    /// has ended or asked it to; not when the server is killed or its code traps. A reply that
+    /// came with the `Stop` is sent afterwards.
     fn terminate(&mut self, reason: &ExitReason) -> impl Future<Output = ()> {
         let _ = reason;
         async {}
@@ -274,6 +276,9 @@ impl<R: Serialize> Caller<R> {
     }
 }
 
+/// In front of a request to stop: postcard of the reason follows.
+pub(crate) const STOP_MARK: &[u8] = b"\0wasm-node-sdk stop 1\0";
+
 /// Runs an expression with the state borrowed: while it awaits, a save finds it busy.
 macro_rules! with_state {
     ($shared:expr, $state:ident => $run:expr) => {
@@ -443,6 +448,12 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
             }
         };
         next = match message {
+            Message::Request((_, body)) if body.starts_with(STOP_MARK) => {
+                match codec::decode(&body[STOP_MARK.len()..]) {
+                    Ok(reason) => Next::Stop(reason),
+                    Err(error) => ignored::<S>("a stop", &error),
+                }
+            }
             Message::Request((to, body)) => match S::decode_call(&body) {
                 Ok(call) => {
                     let from = Caller {
@@ -456,6 +467,13 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
                         CallReturn::NoReply => (None, Next::Wait),
                         CallReturn::NoReplyThen(next) => (None, next),
                     };
+                    if let Next::Stop(reason) = next {
+                        with_state!(shared, state => state.terminate(&reason).await);
+                        if let Some(reply) = reply {
+                            from.reply_bytes(&S::encode_reply(&reply));
+                        }
+                        return reason;
+                    }
                     if let Some(reply) = reply {
                         from.reply_bytes(&S::encode_reply(&reply));
                     }
@@ -469,6 +487,7 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
             },
             // One that was on its way when a message came first.
             Message::Timeout if !timed => Next::Wait,
+            Message::Exit((pid, reason)) if process::parent() == Some(pid) => Next::Stop(reason),
             other => match info(other) {
                 Some(info) => with_state!(shared, state => state.handle_info(info).await),
                 None => Next::Wait,

@@ -334,6 +334,11 @@ pub fn info(target: Pid) -> Option<ProcessInfo> {
     Some(info)
 }
 
+/// Who spawned this actor, if an actor did: Erlang's `proc_lib` calls it the parent.
+pub fn parent() -> Option<Pid> {
+    info(self_pid())?.parent
+}
+
 /// Another address of this actor, as plain data: Erlang's `alias/1`. What is sent to it while it is
 /// active reaches this actor as if sent to its pid; what comes later vanishes, and a request is
 /// answered [`CallError::Noproc`]. Answers to this SDK's requests need none: a late one never

@@ -260,12 +260,10 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    /// An exit signal came: of a child, or of someone who may end this supervisor.
+    /// An exit signal came. Of one that is no child it means nothing.
     pub fn exited(&mut self, world: &mut impl World<C>, pid: Pid, reason: ExitReason) {
         let Some(&seq) = self.by_pid.get(&pid) else {
-            if !self.ghosts.remove(&pid) && reason != ExitReason::Normal {
-                self.stop(world, reason);
-            }
+            self.ghosts.remove(&pid);
             return;
         };
         let Some(member) = self.members.get_mut(&seq) else {

@@ -204,13 +204,15 @@ fn a_first_child_that_fails_ends_those_before_it_in_reverse() {
 }
 
 #[test]
-fn an_exit_signal_of_another_ends_all_in_reverse() {
+fn an_exit_signal_of_another_is_ignored_and_stop_ends_all_in_reverse() {
     let mut test = Test::up(Strategy::OneForOne, ABC);
     test.machine.exited(
         &mut test.actors,
         Pid { node: 9, serial: 9 },
         ExitReason::Shutdown,
     );
+    assert_eq!(test.did(), []);
+    test.machine.stop(&mut test.actors, ExitReason::Shutdown);
     for id in ["c", "b", "a"] {
         assert_eq!(test.did(), [shutdown(id)]);
         assert_eq!(test.machine.finished(), None);

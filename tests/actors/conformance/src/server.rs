@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasm_node_sdk::{
-    CallReturn, Caller, ExitReason, GenServer, Info, Init, Next, Pid, ServerRef, StartError,
-    decode, encode, process, self_pid, sleep, trap_exit,
+    CallError, CallReturn, Caller, ExitReason, GenServer, Info, Init, Next, Pid, ServerRef,
+    StartError, decode, encode, process, self_pid, sleep, trap_exit,
 };
 
 use crate::MODULE;
@@ -26,8 +26,6 @@ pub struct ServerArgs {
     pub id: String,
     /// Whom it tells of its callbacks.
     pub conductor: Pid,
-    /// Who started it; none if a supervisor did.
-    pub parent: Option<Pid>,
     /// Whether it traps exits.
     pub traps: bool,
     /// Whether its `terminate` never returns.
@@ -184,9 +182,6 @@ impl GenServer for Server {
             }
             Info::Timeout => note(&self.args, "timeout"),
             Info::Exit { pid, reason } => {
-                if self.args.parent.is_none_or(|parent| parent == pid) {
-                    return Next::Stop(reason);
-                }
                 let reason = words::reason(&reason);
                 note(
                     &self.args,
@@ -233,6 +228,14 @@ pub async fn perform(process: &mut Process, words: &[&str]) -> Result<Came, Stri
             ServerRef::<Server>::at(process.destination(to)?).cast(owned(rest));
             came("ok")
         }
+        ["stop", to, reason] => {
+            let server = ServerRef::<Server>::at(process.destination(to)?);
+            match server.stop(words::to_reason(reason), Some(PATIENCE)).await {
+                Ok(()) => came("ok"),
+                Err(CallError::Noproc) => came("exit noproc"),
+                Err(error) => came(words::call_error(&error)),
+            }
+        }
         ["tell", to, ref rest @ ..] => {
             tell(&process.destination(to)?, rest);
             came("ok")
@@ -245,7 +248,6 @@ async fn start(process: &Process, name: &str, how: &[&str]) -> Result<Came, Stri
     let mut args = ServerArgs {
         id: name.into(),
         conductor: process.conductor(),
-        parent: Some(self_pid()),
         traps: false,
         deaf: false,
         init: Vec::new(),

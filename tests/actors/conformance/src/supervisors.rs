@@ -109,7 +109,6 @@ fn child(process: &Process, words: &[&str]) -> Result<ChildSpec, String> {
     let mut args = ServerArgs {
         id: (*id).to_owned(),
         conductor: process.conductor(),
-        parent: None,
         traps: true,
         deaf: false,
         init: Vec::new(),

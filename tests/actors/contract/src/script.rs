@@ -15,7 +15,8 @@ use wasm_node_sdk::bindings::wasm_node::actor::{
     code, global, groups, io, mailbox, node, process, registry, timer,
 };
 use wasm_node_sdk::{
-    CallError, Destination, ExitReason, Message, Outcome, Pid, Ref, RegisterError, ReplyTo, SpawnError,
+    CallError, Destination, ExitReason, Message, Outcome, Pid, Ref, RegisterError, ReplyTo,
+    SpawnError,
 };
 
 use crate::receive;
@@ -495,7 +496,10 @@ impl Script {
             let tag = mailbox::request(&to, b"too late", None);
             self.expect("gone", tag, 1).await;
         }
-        let foreign = ReplyTo { pid: NOBODY, tag: NO_REF };
+        let foreign = ReplyTo {
+            pid: NOBODY,
+            tag: NO_REF,
+        };
         self.say("foreign", process::unalias(foreign));
         let tag = mailbox::request(&Destination::Alias(foreign), b"", None);
         self.expect("foreign", tag, 1).await;
@@ -517,7 +521,9 @@ impl Script {
                     InfoItem::Parent(parent) => self.say("parent", parent),
                     InfoItem::Limits(limits) => self.say("limits", format!("{limits:?}")),
                     InfoItem::TrapExit(on) => self.say("trap-exit", on),
-                    InfoItem::Links(pids) => self.say("linked", pids.contains(&child) || pids.contains(&me)),
+                    InfoItem::Links(pids) => {
+                        self.say("linked", pids.contains(&child) || pids.contains(&me))
+                    }
                     InfoItem::Monitors(pids) => self.say("monitors", pids.is_empty()),
                     InfoItem::MonitoredBy(pids) => self.say("monitored by", pids.is_empty()),
                     InfoItem::Turns(count) => self.say("turns", count > 0),
