@@ -23,6 +23,8 @@ main(Files) ->
             "-pa", filename:dirname(code:which(?MODULE))],
     {ok, Peer, Other} = peer:start(#{name => peer:random_name(), connection => standard_io, args => Args}),
     true = net_kernel:connect_node(Other),
+    {ok, _} = pg:start(pg),
+    {ok, _} = peer:call(Peer, gen_server, start, [{local, pg}, pg, [pg], []]),
     ok = global:sync(),
     Failed = lists:sum([file(File, Other) || File <- Files]),
     peer:stop(Peer),
@@ -381,6 +383,15 @@ try_do(["global_whereis", Name], S) ->
 try_do(["alias", Label], S) -> {["ok"], #{Label => alias()}, S};
 try_do(["alias", Label, "reply"], S) -> {["ok"], #{Label => alias([reply])}, S};
 try_do(["unalias", Label], S) -> [atom_to_list(unalias(maps:get(Label, maps:get(names, S))))];
+%% Groups
+try_do(["join", Group], S) -> try_do(["join", Group, "self"], S);
+try_do(["join", Group, Who], S) -> [atom_to_list(pg:join(mangled(Group, S), pid(Who, S)))];
+try_do(["leave", Group], S) -> [atom_to_list(pg:leave(mangled(Group, S), self()))];
+try_do(["members", Group], S) -> {sorted, [[Pid] || Pid <- pg:get_members(mangled(Group, S))]};
+try_do(["local_members", Group], S) ->
+    {sorted, [[Pid] || Pid <- pg:get_local_members(mangled(Group, S))]};
+try_do(["members_soon", Group, Count], S) ->
+    members_soon(Group, list_to_integer(Count), ?PATIENCE_MS, S);
 %% Servers
 try_do(["start", Name | How], S) -> start_server(Name, How, S);
 try_do(["call", To | Words], S) ->
@@ -435,6 +446,13 @@ holder(undefined) -> ["undefined"];
 holder(Pid) -> [Pid].
 
 several(Count, S) -> [shown(next(?PATIENCE_MS), S) || _ <- lists:seq(1, list_to_integer(Count))].
+
+%% Other nodes are told of groups, which takes a moment.
+members_soon(Group, Count, LeftMs, S) ->
+    case pg:get_members(mangled(Group, S)) of
+        Pids when length(Pids) =:= Count; LeftMs =< 0 -> {sorted, [[Pid] || Pid <- Pids]};
+        _ -> timer:sleep(5), members_soon(Group, Count, LeftMs - 5, S)
+    end.
 
 pid(Name, #{names := Names}) ->
     case Names of

@@ -37,6 +37,7 @@ subjects! {
     connections
     exit_signals
     gen_server
+    groups
     links
     messages
     monitors
@@ -108,7 +109,7 @@ fn the_table_is_whole() -> Result<()> {
         "{files:?} are there, {SUBJECTS:?} are run"
     );
     let (mut cases, mut runs) = (0, 0);
-    let mut differ = Vec::new();
+    let (mut differ, mut pending) = (Vec::new(), Vec::new());
     for name in SUBJECTS {
         let subject = read(name)?;
         cases += subject.cases.len();
@@ -117,14 +118,20 @@ fn the_table_is_whole() -> Result<()> {
             if let Some(why) = &case.differs {
                 differ.push(format!("{name}: {}: {why}", case.name));
             }
+            if let Some(why) = &case.pending {
+                pending.push(format!("{name}: {}: {why}", case.name));
+            }
         }
     }
     println!(
-        "{cases} cases, {runs} runs; {} differ from Erlang:\n{}",
+        "{cases} cases, {runs} runs; {} differ from Erlang:\n{}\n{} are pending:\n{}",
         differ.len(),
-        differ.join("\n")
+        differ.join("\n"),
+        pending.len(),
+        pending.join("\n")
     );
-    ensure!(cases >= MIN_CASES, "only {cases} cases");
+    let played = cases - pending.len();
+    ensure!(played >= MIN_CASES, "only {played} cases are played");
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use wasm_node_sdk::registry::{self, global};
 use wasm_node_sdk::task::{self, Task};
 use wasm_node_sdk::{
     Destination, ExitReason, Message, Monitor, Pid, Ref, RegisterError, SpawnOptions, decode,
-    encode, exit, link, monitor, node, process, self_pid, send, send_to, spawn_on, time, trap_exit,
-    unlink,
+    encode, exit, groups, link, monitor, node, process, self_pid, send, send_to, sleep, spawn_on,
+    time, trap_exit, unlink,
 };
 
 use crate::MODULE;
@@ -187,6 +187,31 @@ impl Process {
             }
             ["global_whereis", name] => return holder(global::whereis(&self.mangled(name))),
 
+            ["join", group] => return joined(groups::join(&self.mangled(group))),
+            ["join", group, who] => {
+                let members = [self.pid(who)?];
+                return joined(groups::DEFAULT_SCOPE.join(&self.mangled(group), &members));
+            }
+            ["leave", group] => {
+                let was = groups::leave(&self.mangled(group));
+                return came(if was { "ok" } else { "not_joined" });
+            }
+            ["members", group] => return members(groups::members(&self.mangled(group))),
+            ["local_members", group] => {
+                return members(groups::local_members(&self.mangled(group)));
+            }
+            // Other nodes are told of groups, which takes a moment.
+            ["members_soon", group, count] => {
+                let until = time::now() + PATIENCE.as_nanos() as u64;
+                loop {
+                    let pids = groups::members(&self.mangled(group));
+                    if pids.len().to_string() == count || time::now() > until {
+                        return members(pids);
+                    }
+                    sleep(Duration::from_millis(5)).await;
+                }
+            }
+
             ["alias", name] => return made(name, Alias::new()),
             ["alias", name, "reply"] => return made(name, Alias::for_one_message()),
             ["unalias", name] => match self.known(name) {
@@ -337,6 +362,16 @@ impl Process {
             Some(other) => format!("{other:?}"),
         }
     }
+}
+
+fn joined(result: Result<(), groups::GroupError>) -> Result<Came, String> {
+    result.map_err(|error| format!("{error:?}"))?;
+    came("ok")
+}
+
+fn members(pids: Vec<Pid>) -> Result<Came, String> {
+    let pids = pids.into_iter().map(words::pid).collect();
+    Ok((Outcome::Unordered(pids), Vec::new()))
 }
 
 fn made(name: &str, alias: Alias) -> Result<Came, String> {
