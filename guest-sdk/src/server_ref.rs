@@ -205,6 +205,8 @@ pub enum StartError {
     Failed(ExitReason),
     /// It could not be started at all.
     Spawn(SpawnError),
+    /// The supervisor knows a child of this id that has no process: `restart_child` starts it.
+    AlreadyPresent,
 }
 
 impl From<SpawnError> for StartError {
@@ -227,6 +229,9 @@ impl fmt::Display for StartError {
             StartError::AlreadyStarted(pid) => write!(f, "already started: {pid}"),
             StartError::Ignored => f.write_str("its init chose not to start"),
             StartError::Failed(reason) => write!(f, "its init failed: {}", reason.describe()),
+            StartError::AlreadyPresent => {
+                f.write_str("already present, without a process: restart it, or delete it first")
+            }
             StartError::Spawn(error) => write!(f, "cannot spawn it: {}", error.describe()),
         }
     }

@@ -337,6 +337,7 @@ fn options() -> SpawnOptions {
         flags: SpawnFlags::empty(),
         name: None,
         global: None,
+        limits: None,
     }
 }
 

@@ -94,6 +94,11 @@ impl GenServer for Supervisor {
         match call {
             Call::StartChild(child) => self.0.start_child(&mut Host, child, from),
             Call::TerminateChild(id) => self.0.terminate_child(&mut Host, &id, from),
+            Call::RestartChild(id) => self.0.restart_child(&mut Host, &id, from),
+            Call::DeleteChild(id) => {
+                return CallReturn::Reply(Reply::Deleted(self.0.delete_child(&id)));
+            }
+            Call::CountChildren => return CallReturn::Reply(Reply::Counted(self.0.count())),
             Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
         }
         CallReturn::NoReplyThen(self.next())

@@ -115,7 +115,10 @@ impl Conductor {
                 });
                 Ok("ok".into())
             }
-            ["reconnect"] => Ok(self.reconnect().await.to_string()),
+            ["reconnect"] => {
+                let connected = self.reconnect().await;
+                Ok(connected.map_or_else(|why| why, |()| "true".into()))
+            }
             [who, words @ ..] => match who.strip_suffix(':') {
                 Some(name) => {
                     let pid = self.pid(name)?;
@@ -159,9 +162,10 @@ impl Conductor {
         Ok(())
     }
 
-    async fn reconnect(&mut self) -> bool {
+    /// The error says why the nodes are not connected.
+    async fn reconnect(&mut self) -> Result<(), String> {
         // What is known of the lost connection has been told before it is there again.
-        let connected = node::connect(&self.run.other).await.is_ok();
+        let connected = node::connect(&self.run.other).await.map(drop);
         self.wait_for(Duration::ZERO, |_| false).await;
         self.apart = false;
         self.monitors.clear();

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use wasm_node_sdk::supervisor::{ChildSpec, Client, Restart, Shutdown, Strategy, SupervisorSpec};
+use wasm_node_sdk::supervisor::{
+    ChildError, ChildSpec, Client, Restart, Shutdown, Strategy, SupervisorSpec,
+};
 use wasm_node_sdk::{CallError, ExitReason, GenServer, StartError};
 
 use crate::process::{Came, PATIENCE, Process, came};
@@ -25,7 +27,28 @@ pub async fn perform(process: &Process, words: &[&str]) -> Result<Came, String> 
         }
         ["terminate_child", to, id] => {
             let answer = client(process, to)?.terminate_child(id, PATIENCE).await;
-            done(answer.map(|was| if was { "ok" } else { "not_found" }))
+            done(answer.map(|was| if was { "ok" } else { "not_found" }.into()))
+        }
+        ["restart_child", to, id] => {
+            let answer = client(process, to)?.restart_child(id, PATIENCE).await;
+            done(answer.map(|restarted| match restarted {
+                // As `{ok, undefined}`.
+                Err(ChildError::Start(StartError::Ignored)) => "ok".into(),
+                restarted => child_result(restarted.map(drop)),
+            }))
+        }
+        ["delete_child", to, id] => {
+            let answer = client(process, to)?.delete_child(id, PATIENCE).await;
+            done(answer.map(child_result))
+        }
+        ["count", to] => {
+            let answer = client(process, to)?.count_children(PATIENCE).await;
+            done(answer.map(|counts| {
+                format!(
+                    "specs {} active {} supervisors {} workers {}",
+                    counts.specs, counts.active, counts.supervisors, counts.workers
+                )
+            }))
         }
         ["which", to] => match client(process, to)?.which_children(PATIENCE).await {
             Ok(children) => {
@@ -45,7 +68,17 @@ fn client(process: &Process, to: &str) -> Result<Client, String> {
     process.destination(to).map(Client::at)
 }
 
-fn done(answer: Result<&str, CallError>) -> Result<Came, String> {
+fn child_result(result: Result<(), ChildError>) -> String {
+    match result {
+        Ok(()) => "ok".into(),
+        Err(ChildError::NotFound) => "not_found".into(),
+        Err(ChildError::Running) => "running".into(),
+        Err(ChildError::Restarting) => "restarting".into(),
+        Err(ChildError::Start(error)) => start_error(&error),
+    }
+}
+
+fn done(answer: Result<String, CallError>) -> Result<Came, String> {
     match answer {
         Ok(words) => came(words),
         Err(error) => came(words::call_error(&error)),
@@ -55,6 +88,7 @@ fn done(answer: Result<&str, CallError>) -> Result<Came, String> {
 fn start_error(error: &StartError) -> String {
     match error {
         StartError::AlreadyStarted(_) => "error already_started".into(),
+        StartError::AlreadyPresent => "error already_present".into(),
         StartError::Ignored => "ignore".into(),
         StartError::Failed(ExitReason::Error(text))
             if text.starts_with("cannot start the child") =>
@@ -132,6 +166,10 @@ fn child(process: &Process, words: &[&str]) -> Result<ChildSpec, String> {
             }
             ["shutdown", "brutal_kill", ref rest @ ..] => {
                 shutdown = Shutdown::BrutalKill;
+                rest
+            }
+            ["shutdown", "infinity", ref rest @ ..] => {
+                shutdown = Shutdown::Infinity;
                 rest
             }
             ["shutdown", ms, ref rest @ ..] => {
