@@ -216,8 +216,8 @@ mod corpus {
     use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Refusal};
     use wasm_node_protocol::membership::MembershipMessage;
     use wasm_node_protocol::{
-        CallError, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref,
-        RegisterError, Aliased, Signal, SpawnError, SpawnOptions, Target,
+        Aliased, CallError, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid,
+        Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
     };
 
     fn pid(serial: u64) -> Pid {

@@ -89,7 +89,8 @@ pub(super) fn run(Args { question, sort }: Args, log: Option<&str>) -> Result<()
             ]
         })
         .collect();
-    output::table([
+    output::table(
+        [
             "PID", "MODULE", "NAME", "MAILBOX", "STATUS", "CPU MS", "MEM KIB", "TURNS",
         ],
         &rows,

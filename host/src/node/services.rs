@@ -8,8 +8,8 @@ use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Requester, Resolver, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
 use wasm_node_protocol::{
-    Digest, ExitReason, Incarnation, Limits, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
-    Signal, SpawnError, SpawnOptions, Target,
+    Digest, ExitReason, Incarnation, Limits, NodeEvent, NodeKind, NodeName, Pid, Ref,
+    RegisterError, Signal, SpawnError, SpawnOptions, Target,
 };
 
 use super::modules::ModuleError;
@@ -17,7 +17,10 @@ use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
-use crate::wasm::{DEFAULT_MEMORY_LIMIT_BYTES, Version, Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
+use crate::wasm::{
+    DEFAULT_MEMORY_LIMIT_BYTES, Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport,
+    Version, WasmProgram,
+};
 
 /// The longest that a spawn on another node may take: shipping and compiling included.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);

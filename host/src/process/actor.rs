@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
-    Aliased, CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal, SpawnError,
+    Aliased, CallError, ExitReason, Incarnation, NodeEvent, Pid, Ref, RegisterError, Signal,
+    SpawnError,
 };
 
 use super::Step;
@@ -516,7 +517,10 @@ impl Actor {
     pub(super) fn relations(&self) -> (Vec<Pid>, Vec<Pid>, Vec<Pid>) {
         (
             self.links.iter().copied().collect(),
-            self.monitors.values().filter_map(|watched| watched.pid).collect(),
+            self.monitors
+                .values()
+                .filter_map(|watched| watched.pid)
+                .collect(),
             self.watchers.iter().map(|(_, watcher)| *watcher).collect(),
         )
     }

@@ -117,9 +117,8 @@ impl Process {
             pids.sort_unstable();
             pids
         };
-        let (links, monitors, monitored_by) = actor
-            .map(|actor| actor.relations())
-            .unwrap_or_default();
+        let (links, monitors, monitored_by) =
+            actor.map(|actor| actor.relations()).unwrap_or_default();
         Details {
             info: self.info_with(state),
             links: sorted(links),

@@ -145,8 +145,7 @@ impl Runtime {
             }
             let spawner = parent.map(|(parent, _)| parent);
             let limits = limits.and(options.limits);
-            let process =
-                Process::new(pid, Arc::downgrade(self), label, actor, spawner, limits);
+            let process = Process::new(pid, Arc::downgrade(self), label, actor, spawner, limits);
             if parent.is_some_and(|(parent, _)| parent.node != self.node) {
                 process.remote.store(true, Ordering::Relaxed);
             }

@@ -117,9 +117,7 @@ impl CpuTime {
         let total = self.total_ns.fetch_add(ns, Ordering::Relaxed) + ns;
         let cpu_ms = bounds.cpu_ms.load(Ordering::Relaxed);
         if total / 1_000_000 > cpu_ms {
-            return Some(format!(
-                "cpu: it computed for more than {cpu_ms} ms in all"
-            ));
+            return Some(format!("cpu: it computed for more than {cpu_ms} ms in all"));
         }
         let of_turn = match look {
             Look::Again => ns,

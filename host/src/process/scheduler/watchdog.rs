@@ -120,7 +120,11 @@ impl Meter {
             return self.cpu;
         }
         let cpu = thread_cpu(tid);
-        let before = if tid == self.tid { self.cpu } else { Duration::ZERO };
+        let before = if tid == self.tid {
+            self.cpu
+        } else {
+            Duration::ZERO
+        };
         let look = match turn.is_multiple_of(2) {
             true => Look::None,
             false if unchanged => Look::Again,
