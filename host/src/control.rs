@@ -10,7 +10,9 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wasm_node_protocol::{CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, SpawnError};
+use wasm_node_protocol::{
+    CallError, ExitReason, Incarnation, Limits, NodeKind, NodeName, Pid, SpawnError,
+};
 
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
 pub const MAX_LISTED_PROCESSES: usize = 10_000;
@@ -50,6 +52,8 @@ pub enum ControlRequest {
         name: Option<String>,
         /// Where it runs; `None` is the node asked.
         on: Option<NodeName>,
+        /// What it may use, within its module's limits.
+        limits: Limits,
     },
     /// Call an actor; answered by [`ControlReply::Called`].
     Call {
@@ -407,6 +411,7 @@ mod tests {
             module: "counter".into(),
             args: Bytes::from_static(b"1"),
             name: Some("c".into()),
+            limits: Limits::default(),
             on: Some("node2@127.0.0.1".parse().unwrap()),
         };
         assert_eq!(

@@ -70,8 +70,15 @@ impl Inner {
                 args,
                 name,
                 on,
+                limits,
             } => {
-                let spawned = self.spawn_for_tool(&module, args, name, on).await;
+                let options = SpawnOptions {
+                    await_init: true,
+                    name,
+                    limits,
+                    ..Default::default()
+                };
+                let spawned = self.spawn_for_tool(&module, args, on, options).await;
                 ControlReply::Spawned(spawned.map(|pid| self.row(pid)))
             }
             ControlRequest::Call {
@@ -228,15 +235,10 @@ impl Inner {
         &self,
         module: &str,
         args: Bytes,
-        name: Option<String>,
         on: Option<NodeName>,
+        options: SpawnOptions,
     ) -> Result<Pid, SpawnError> {
         let mut native = Native::spawn(&self.runtime, "tool")?;
-        let options = SpawnOptions {
-            await_init: true,
-            name,
-            ..Default::default()
-        };
         let on = on.unwrap_or_else(|| self.runtime.name().clone());
         let asked = self.spawn_on(native.process(), on.as_str(), module, args.into(), options);
         let answer = async {

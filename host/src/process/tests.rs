@@ -1,5 +1,7 @@
 //! Signals, ends and scheduling, with native programs in place of wasm.
 
+mod addresses;
+
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;

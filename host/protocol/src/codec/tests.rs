@@ -9,7 +9,7 @@ use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
 use crate::global::NameFact;
 use crate::groups::{GroupChange, GroupEvent, Members};
 use crate::ids::NodeName;
-use crate::signal::{NodeEvent, NodeKind};
+use crate::signal::{Aliased, Limits, NodeEvent, NodeKind};
 
 fn pid() -> impl Strategy<Value = Pid> {
     (any::<u64>(), any::<u64>()).prop_map(|(node, serial)| Pid {

@@ -264,7 +264,13 @@ impl CoreCode {
 
     fn instantiate(&self, data: ActorData) -> Result<Box<CoreInstance>> {
         let mut store = data.into_store(self.pre.module().engine());
-        let instance = self.pre.instantiate(&mut store)?;
+        let instance = match self.pre.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => {
+                let limit = store.data_mut().refused();
+                return Err(limit.map_or(error, |limit| MemoryLimit(limit).into()));
+            }
+        };
         let gone = || format_err!("an export is not what it was");
         let mut find = |export: &ModuleExport| instance.get_module_export(&mut store, export);
         let function = |found: Option<Extern>| found.and_then(Extern::into_func);
