@@ -120,7 +120,7 @@ pub(crate) mod mailbox {
 pub(crate) mod process {
     use super::*;
     use crate::SpawnError;
-    use crate::bindings::wasm_node::actor::process::SpawnOptions;
+    use crate::bindings::wasm_node::actor::process::{AliasMode, InfoItem, Limits, SpawnOptions};
 
     pub(crate) fn self_() -> Pid {
         ME
@@ -172,6 +172,17 @@ pub(crate) mod process {
         }
         note((), |()| Did::SetGroupLeader(target, leader));
     }
+    pub(crate) fn alias(_: AliasMode) -> ReplyTo {
+        let tag = new_ref();
+        ReplyTo { pid: ME, tag }
+    }
+    pub(crate) fn unalias(_: ReplyTo) -> bool {
+        true
+    }
+    pub(crate) fn info(_: Pid) -> Option<Vec<InfoItem>> {
+        None
+    }
+    pub(crate) fn tighten(_: Limits) {}
 }
 
 pub(crate) mod timer {

@@ -19,7 +19,7 @@ use crate::sys::{mailbox, timer};
 use crate::time::{millis, nanos};
 use crate::{
     Actor, ExitReason, Message, Monitor, NodeEvent, Outcome, OutputKind, Pid, Ref, RegisterError,
-    ReplyTo, SaveError, SpawnError, Start, codec, rpc, runtime,
+    ReplyTo, SaveError, SpawnError, Start, codec, process, rpc, runtime,
 };
 
 /// A server. Its value is its state; `serde` makes it survive upgrades and hibernation.
@@ -55,9 +55,10 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
         async { Next::Wait }
     }
 
-    /// Takes any other message. The default ends the server at an exit signal that it traps
-    /// (so a supervisor's `shutdown` works), prints a warning for plain messages, passes text of
-    /// others on to its own group leader, has no lines for them, and ignores the rest.
+    /// Takes any other message. An exit signal of the actor that started this one does not come
+    /// here: it ends the server, as in OTP, so that a supervisor's `shutdown` works. The default
+    /// ends it at other exit signals that it traps, too, prints a warning for plain messages, passes
+    /// text of others on to its own group leader, has no lines for them, and ignores the rest.
     fn handle_info(&mut self, info: Info) -> impl Future<Output = Next> {
         async {
             match info {
@@ -96,8 +97,9 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
         async { Next::Wait }
     }
 
-    /// Comes last when a handler returned [`Next::Stop`]; not when the server is killed or its
-    /// code traps.
+    /// Comes last when a handler returned [`Next::Stop`], or the server traps exits and its parent
+    /// has ended or asked it to; not when the server is killed or its code traps. A reply that
+    /// came with the `Stop` is sent afterwards.
     fn terminate(&mut self, reason: &ExitReason) -> impl Future<Output = ()> {
         let _ = reason;
         async {}
@@ -301,6 +303,9 @@ impl<R: Serialize> Caller<R> {
     }
 }
 
+/// In front of a request to stop: postcard of the reason follows.
+pub(crate) const STOP_MARK: &[u8] = b"\0wasm-node-sdk stop 1\0";
+
 /// Runs an expression with the state borrowed: while it awaits, a save finds it busy.
 macro_rules! with_state {
     ($shared:expr, $state:ident => $run:expr) => {
@@ -318,6 +323,8 @@ struct Shared<S> {
     /// When [`Info::Timeout`] is due, in nanoseconds of `timer::now`.
     deadline: Cell<Option<u64>>,
     hibernate: Cell<bool>,
+    /// Whether the turn ends so that the start counts as done, with more to do at once.
+    yields: Cell<bool>,
 }
 
 /// A [`GenServer`] as an [`Actor`]: what `export_gen_server!` exports.
@@ -334,6 +341,7 @@ impl<S: GenServer> Actor for GenServerActor<S> {
             state: RefCell::new(None),
             deadline: Cell::new(None),
             hibernate: Cell::new(false),
+            yields: Cell::new(false),
         });
         match start {
             Start::Fresh(args) => runtime::start_main(fresh(shared.clone(), args)),
@@ -367,6 +375,9 @@ impl<S: GenServer> Actor for GenServerActor<S> {
         if let Ok(state) = self.shared.state.try_borrow() {
             if state.is_none() {
                 return Outcome::Starting;
+            }
+            if self.shared.yields.take() {
+                return Outcome::WaitFor(0);
             }
             if let Some(ms) = self.shared.remaining_ms() {
                 return Outcome::WaitFor(ms);
@@ -411,6 +422,13 @@ async fn fresh<S: GenServer>(shared: Rc<Shared<S>>, args: Vec<u8>) -> ExitReason
         Init::Ignore => return ExitReason::Normal,
     };
     *shared.state.borrow_mut() = Some(state);
+    if next == Next::Continue {
+        // The starter hears of it first, whatever the continuation does.
+        shared.yields.set(true);
+        runtime::new_turn().await;
+        // What began this turn, and is no time-out of the server's.
+        runtime::take_matching(&mut |message| matches!(message, Message::Timeout));
+    }
     serve(shared, next).await
 }
 
@@ -457,6 +475,12 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
             }
         };
         next = match message {
+            Message::Request((_, body)) if body.starts_with(STOP_MARK) => {
+                match codec::decode(&body[STOP_MARK.len()..]) {
+                    Ok(reason) => Next::Stop(reason),
+                    Err(error) => ignored::<S>("a stop", &error),
+                }
+            }
             Message::Request((to, body)) => match S::decode_call(&body) {
                 Ok(call) => {
                     let from = Caller {
@@ -470,6 +494,13 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
                         CallReturn::NoReply => (None, Next::Wait),
                         CallReturn::NoReplyThen(next) => (None, next),
                     };
+                    if let Next::Stop(reason) = next {
+                        with_state!(shared, state => state.terminate(&reason).await);
+                        if let Some(reply) = reply {
+                            from.reply_bytes(&S::encode_reply(&reply));
+                        }
+                        return reason;
+                    }
                     if let Some(reply) = reply {
                         from.reply_bytes(&S::encode_reply(&reply));
                     }
@@ -483,6 +514,7 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
             },
             // One that was on its way when a message came first.
             Message::Timeout if !timed => Next::Wait,
+            Message::Exit((pid, reason)) if process::parent() == Some(pid) => Next::Stop(reason),
             other => match info(other) {
                 Some(info) => with_state!(shared, state => state.handle_info(info).await),
                 None => Next::Wait,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::wasm_node::actor::process as wit;
-use crate::runtime::{Answer, Kind};
+use crate::runtime::{self, Answer, Kind};
 use crate::server_ref::Name;
 use crate::sys::{mailbox, process};
 use crate::time::millis;
-use crate::{CallError, Destination, ExitReason, Message, Pid, Ref, SpawnError};
+use crate::{CallError, Destination, ExitReason, Message, Pid, Ref, ReplyTo, SpawnError};
 
 /// What a new actor starts with, besides its module and arguments.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,58 @@ pub struct SpawnOptions {
     global: Option<String>,
     group_leader: Option<Pid>,
     capabilities: Option<Vec<String>>,
+    limits: Option<Limits>,
+}
+
+/// Bounds on what one actor uses; `None` is none of its own, and its module's hold as well. One
+/// that goes over any but `message_bytes` ends with [`ExitReason::Limit`], which names it.
+///
+/// ```
+/// use wasm_node_sdk::process::{Limits, SpawnOptions};
+///
+/// let small = Limits {
+///     memory_bytes: Some(2 << 20),
+///     turn_cpu_ms: Some(100),
+///     ..Limits::default()
+/// };
+/// let options = SpawnOptions::new().link().limits(small);
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Linear memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Messages that wait for it.
+    pub mailbox_messages: Option<u32>,
+    /// The body of one message to it, in bytes. A larger one does not reach it: a request is
+    /// answered [`CallError::TooLarge`], another message is dropped.
+    pub message_bytes: Option<u32>,
+    /// What one turn may compute, in milliseconds of processor time: a handler that loops.
+    pub turn_cpu_ms: Option<u32>,
+    /// What all of its turns may compute together, in milliseconds of processor time.
+    pub cpu_ms: Option<u64>,
+}
+
+impl Limits {
+    fn to_wit(self) -> wit::Limits {
+        wit::Limits {
+            memory_bytes: self.memory_bytes,
+            mailbox_messages: self.mailbox_messages,
+            message_bytes: self.message_bytes,
+            turn_cpu_ms: self.turn_cpu_ms,
+            cpu_ms: self.cpu_ms,
+        }
+    }
+
+    fn from_wit(limits: wit::Limits) -> Self {
+        Self {
+            memory_bytes: limits.memory_bytes,
+            mailbox_messages: limits.mailbox_messages,
+            message_bytes: limits.message_bytes,
+            turn_cpu_ms: limits.turn_cpu_ms,
+            cpu_ms: limits.cpu_ms,
+        }
+    }
 }
 
 impl SpawnOptions {
@@ -68,6 +120,12 @@ impl SpawnOptions {
         self
     }
 
+    /// With limits of its own, within its module's.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
     /// With one of the two kinds of names.
     pub fn named(self, name: Name) -> Self {
         match name {
@@ -87,6 +145,7 @@ impl SpawnOptions {
             global: self.global.clone(),
             group_leader: self.group_leader,
             capabilities: self.capabilities.clone(),
+            limits: self.limits.map(Limits::to_wit),
         }
     }
 }
@@ -185,6 +244,157 @@ pub fn trap_exit(on: bool) -> bool {
     process::trap_exit(on)
 }
 
+/// Makes this actor's own limits tighter, never looser: what `process_flag(max_heap_size, _)` is for.
+pub fn tighten(limits: Limits) {
+    process::tighten(limits.to_wit());
+}
+
+/// What an actor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Status {
+    /// Waits for a message.
+    #[default]
+    Waiting,
+    /// Waits for its turn.
+    Runnable,
+    /// In a turn.
+    Running,
+    /// In a turn, and waits for room in another's mailbox.
+    Suspended,
+}
+
+/// What is known of an actor: Erlang's `process_info/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessInfo {
+    /// Its module's name, or what its node calls a process of its own.
+    pub module: String,
+    /// What it is doing.
+    pub status: Status,
+    /// Its names in the node's registry.
+    pub registered_names: Vec<String>,
+    /// Messages that wait for it.
+    pub mailbox_messages: u32,
+    /// Who spawned it.
+    pub parent: Option<Pid>,
+    /// Its limits.
+    pub limits: Limits,
+    /// Processor time, sampled every millisecond.
+    pub cpu: Duration,
+    /// Turns that it has begun.
+    pub turns: u64,
+    /// Linear memory, in bytes; not of the actor that asks.
+    pub memory_bytes: Option<u64>,
+    /// What is only seen between two of its turns, and is missing of one whose turn is long.
+    pub details: Option<ProcessDetails>,
+}
+
+/// What of an actor is only seen between two of its turns, or in one of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessDetails {
+    /// Turns, messages taken and messages sent together: a measure of work that does not depend
+    /// on the machine, as Erlang's `reductions`.
+    pub reductions: u64,
+    /// Whether exit signals become messages.
+    pub trap_exit: bool,
+    /// Messages taken.
+    pub messages_in: u64,
+    /// Messages sent, answers included.
+    pub messages_out: u64,
+    /// Whom it is linked to, sorted.
+    pub links: Vec<Pid>,
+    /// Whom it monitors by pid, sorted.
+    pub monitors: Vec<Pid>,
+    /// Who monitors it, sorted.
+    pub monitored_by: Vec<Pid>,
+}
+
+/// Erlang's `process_info/1`: of an actor of this node, none if it is none that lives. Waits for
+/// the end of its turn, for 50 ms at most.
+pub fn info(target: Pid) -> Option<ProcessInfo> {
+    use wit::InfoItem as Item;
+    let mut info = ProcessInfo::default();
+    for item in process::info(target)? {
+        let details = || ProcessDetails::default();
+        match item {
+            Item::Module(module) => info.module = module,
+            Item::Status(status) => {
+                info.status = match status {
+                    wit::Status::Waiting => Status::Waiting,
+                    wit::Status::Runnable => Status::Runnable,
+                    wit::Status::Running => Status::Running,
+                    wit::Status::Suspended => Status::Suspended,
+                };
+            }
+            Item::RegisteredNames(names) => info.registered_names = names,
+            Item::MailboxMessages(count) => info.mailbox_messages = count,
+            Item::Parent(parent) => info.parent = Some(parent),
+            Item::Limits(limits) => info.limits = Limits::from_wit(limits),
+            Item::CpuUs(us) => info.cpu = Duration::from_micros(us),
+            Item::Turns(turns) => info.turns = turns,
+            Item::MemoryBytes(bytes) => info.memory_bytes = Some(bytes),
+            Item::Reductions(count) => {
+                info.details.get_or_insert_with(details).reductions = count;
+            }
+            Item::TrapExit(on) => info.details.get_or_insert_with(details).trap_exit = on,
+            Item::MessagesIn(count) => {
+                info.details.get_or_insert_with(details).messages_in = count;
+            }
+            Item::MessagesOut(count) => {
+                info.details.get_or_insert_with(details).messages_out = count;
+            }
+            Item::Links(pids) => info.details.get_or_insert_with(details).links = pids,
+            Item::Monitors(pids) => info.details.get_or_insert_with(details).monitors = pids,
+            Item::MonitoredBy(pids) => {
+                info.details.get_or_insert_with(details).monitored_by = pids;
+            }
+        }
+    }
+    Some(info)
+}
+
+/// Who spawned this actor, if an actor did: Erlang's `proc_lib` calls it the parent.
+pub fn parent() -> Option<Pid> {
+    info(self_pid())?.parent
+}
+
+/// Another address of this actor, as plain data: Erlang's `alias/1`. What is sent to it while it is
+/// active reaches this actor as if sent to its pid; what comes later vanishes, and a request is
+/// answered [`CallError::Noproc`]. Answers to this SDK's requests need none: a late one never
+/// comes.
+///
+/// ```no_run
+/// use wasm_node_sdk::process::Alias;
+///
+/// let alias = Alias::new();
+/// // Send `alias.destination()` to whoever may send here, then, when enough has come:
+/// alias.cancel();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias(ReplyTo);
+
+impl Alias {
+    /// Active until [`Alias::cancel`], or until this actor ends.
+    #[expect(clippy::new_without_default, reason = "it does something")]
+    pub fn new() -> Self {
+        Self(process::alias(wit::AliasMode::Explicit))
+    }
+
+    /// Active until one message has come by it.
+    pub fn for_one_message() -> Self {
+        Self(process::alias(wit::AliasMode::Reply))
+    }
+
+    /// Where to send, from any node.
+    pub fn destination(self) -> Destination {
+        Destination::Alias(self.0)
+    }
+
+    /// Erlang's `unalias/1`, by the actor that made it; whether it was active.
+    pub fn cancel(self) -> bool {
+        process::unalias(self.0)
+    }
+}
+
 /// Whether an actor of this node lives.
 pub fn is_alive(target: Pid) -> bool {
     process::is_alive(target)
@@ -226,6 +436,8 @@ impl Monitor {
     /// Ends the watch; its `down` will not come any more.
     pub fn cancel(self) {
         process::demonitor(self.0);
+        // The host cannot take back one that waits in here already.
+        runtime::discard(|message| matches!(message, Message::Down((tag, ..)) if *tag == self.0));
     }
 }
 

@@ -13,7 +13,8 @@ use crate::futures::join_all;
 use crate::process::{self, SpawnOptions};
 use crate::runtime::{self, Answer, Kind, Orphan};
 use crate::{
-    CallError, Destination, ExitReason, GenServer, Message, Monitor, Pid, SpawnError, sys, time,
+    CallError, Destination, ExitReason, GenServer, Message, Monitor, Pid, SpawnError, codec,
+    gen_server, sys, time,
 };
 
 /// How long [`ServerRef::call`] waits.
@@ -144,6 +145,34 @@ impl<S: GenServer> ServerRef<S> {
         async move { decode_reply::<S>(reply.await?) }
     }
 
+    /// Ends the server with this reason, its `terminate` first, and waits until it is gone:
+    /// `gen_server:stop/3`. [`CallError::Exit`] if it ended for another reason. Without a
+    /// time-out it waits as long as the server lives.
+    pub async fn stop(
+        &self,
+        reason: ExitReason,
+        timeout: Option<Duration>,
+    ) -> Result<(), CallError> {
+        let monitor = self.monitor();
+        let body = [gen_server::STOP_MARK, &codec::encode(&reason)].concat();
+        // Its end is the answer.
+        drop(process::request(&self.to, &body, None));
+        let down = match timeout {
+            None => Ok(monitor.down().await),
+            Some(timeout) => time::timeout(timeout, monitor.down()).await,
+        };
+        match down {
+            Ok((_, why)) if why == reason => Ok(()),
+            Ok((_, ExitReason::Noproc)) => Err(CallError::Noproc),
+            Ok((_, ExitReason::Noconnection)) => Err(CallError::Noconnection),
+            Ok((_, why)) => Err(CallError::Exit(why)),
+            Err(_) => {
+                monitor.cancel();
+                Err(CallError::Timeout)
+            }
+        }
+    }
+
     /// Tells, and goes on. Says nothing of whether the server exists; false only if the
     /// message is larger than the host's limit.
     pub fn cast(&self, message: impl Borrow<S::Cast>) -> bool {
@@ -176,6 +205,8 @@ pub enum StartError {
     Failed(ExitReason),
     /// It could not be started at all.
     Spawn(SpawnError),
+    /// The supervisor knows a child of this id that has no process: `restart_child` starts it.
+    AlreadyPresent,
 }
 
 impl From<SpawnError> for StartError {
@@ -198,6 +229,9 @@ impl fmt::Display for StartError {
             StartError::AlreadyStarted(pid) => write!(f, "already started: {pid}"),
             StartError::Ignored => f.write_str("its init chose not to start"),
             StartError::Failed(reason) => write!(f, "its init failed: {}", reason.describe()),
+            StartError::AlreadyPresent => {
+                f.write_str("already present, without a process: restart it, or delete it first")
+            }
             StartError::Spawn(error) => write!(f, "cannot spawn it: {}", error.describe()),
         }
     }

@@ -327,7 +327,7 @@ fn time_outs_survive_a_save_and_only_come_when_asked_for() {
 }
 
 #[test]
-fn stop_replies_then_terminates() {
+fn stop_terminates_then_replies() {
     let mut server = started(6);
     fake::deliver(ask(Ask::StopNow));
     fake::deliver(ask(Ask::Get));
@@ -335,8 +335,8 @@ fn stop_replies_then_terminates() {
     assert_eq!(
         fake::did(),
         [
+            Did::Printed("ends: ExitReason::Normal\n".into()),
             replied(6),
-            Did::Printed("ends: ExitReason::Normal\n".into())
         ]
     );
 }

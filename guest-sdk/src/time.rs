@@ -4,9 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::futures::{Either, race};
-use crate::runtime::{Answer, Kind};
+use crate::runtime::{self, Answer, Kind};
 use crate::sys::timer;
-use crate::{Pid, Ref};
+use crate::{Message, Pid, Ref};
 
 /// The time-out of [`timeout`] passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +58,13 @@ pub fn send_after(after: Duration, to: Pid, body: &[u8]) -> Ref {
     timer::send_after(millis(after), to, body)
 }
 
-/// Whether the timer was still to fire; if so it never will.
+/// Whether the timer was still to fire; if so it never will. Its [`Info::Timer`](crate::Info::Timer)
+/// does not come any more in either case.
 pub fn cancel_timer(timer: Ref) -> bool {
-    timer::cancel(timer)
+    let was_pending = timer::cancel(timer);
+    // The host cannot take back one that waits in here already.
+    runtime::discard(|message| matches!(message, Message::Timer(tag) if *tag == timer));
+    was_pending
 }
 
 /// Nanoseconds since some moment in this node's past; never goes back.

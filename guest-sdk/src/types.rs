@@ -87,12 +87,18 @@ impl ExitReason {
             ExitReason::Limit(words) => return format!("limit: {words}").into(),
             ExitReason::Error(words) => return format!("error: {words}").into(),
             ExitReason::Custom(data) => return format!("custom: {} bytes", data.len()).into(),
+            ExitReason::ShutdownWith(data) => {
+                return format!("shutdown: {} bytes", data.len()).into();
+            }
         })
     }
 
-    /// Whether a supervisor calls this a clean end: `normal` or `shutdown`.
+    /// Whether a supervisor calls this a clean end: `normal`, `shutdown` or `shutdown-with`.
     pub fn is_clean(&self) -> bool {
-        matches!(self, ExitReason::Normal | ExitReason::Shutdown)
+        matches!(
+            self,
+            ExitReason::Normal | ExitReason::Shutdown | ExitReason::ShutdownWith(_)
+        )
     }
 }
 

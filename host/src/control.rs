@@ -11,7 +11,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasm_node_protocol::{
-    CallError, ExitReason, Incarnation, NodeKind, NodeName, Pid, Ref, SpawnError,
+    CallError, ExitReason, Incarnation, Limits, NodeKind, NodeName, Pid, Ref, SpawnError,
 };
 
 /// How many actors one [`ProcessList`] holds at most; it says how many there are in all.
@@ -58,6 +58,8 @@ pub enum ControlRequest {
         name: Option<String>,
         /// Where it runs; `None` is the node asked.
         on: Option<NodeName>,
+        /// What it may use, within its module's limits.
+        limits: Limits,
     },
     /// Call an actor; answered by [`ControlReply::Called`].
     Call {
@@ -273,6 +275,27 @@ pub struct ProcessRow {
     pub name: Option<String>,
     /// How many messages wait for it.
     pub mailbox: u64,
+    /// What it is doing, as Erlang's `process_info` says it.
+    pub status: String,
+    /// Processor time, in microseconds.
+    pub cpu_us: u64,
+    /// Turns that it has begun.
+    pub turns: u64,
+    /// What is only seen between turns; none of an actor that computes for long.
+    pub state: Option<ProcessState>,
+}
+
+/// More about an actor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessState {
+    /// Linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// Messages that it took.
+    pub messages_in: u64,
+    /// Messages that it sent.
+    pub messages_out: u64,
+    /// How many others it is linked to.
+    pub links: u64,
 }
 
 /// A module.
@@ -362,7 +385,7 @@ pub struct ActorRow {
     /// How long it has lived, in milliseconds.
     pub age_ms: u64,
     /// Turns that it has begun, as far as 32 bits tell.
-    pub turns: u32,
+    pub turns: u64,
     /// Messages that wait for it.
     pub mailbox: u64,
     /// Whether it has to end, and did not yet.
@@ -520,6 +543,7 @@ mod tests {
             module: "counter".into(),
             args: Bytes::from_static(b"1"),
             name: Some("c".into()),
+            limits: Limits::default(),
             on: Some("node2@127.0.0.1".parse().unwrap()),
         };
         assert_eq!(

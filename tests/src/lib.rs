@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod component;
+pub mod conformance;
 pub mod http;
 pub mod net;
 pub mod node;

@@ -216,8 +216,8 @@ mod corpus {
     use wasm_node_protocol::handshake::{Accepting, Dialling, Hello, Refusal};
     use wasm_node_protocol::membership::MembershipMessage;
     use wasm_node_protocol::{
-        CallError, Capabilities, Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName,
-        OutputKind, Pid, Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
+        Aliased, CallError, Capabilities, Digest, ExitReason, Incarnation, NodeEvent, NodeKind,
+        NodeName, OutputKind, Pid, Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
     };
 
     fn pid(serial: u64) -> Pid {
@@ -271,7 +271,18 @@ mod corpus {
             },
             Signal::Forget { tag: tag(3) },
             Signal::Link { from: pid(2) },
-            Signal::Unlink { from: pid(3) },
+            Signal::Unlink {
+                from: pid(3),
+                id: 7,
+            },
+            Signal::UnlinkAck {
+                from: pid(3),
+                id: 7,
+            },
+            Signal::Alias {
+                alias: tag(5),
+                message: Box::new(Aliased::Cast(Bytes::from_static(b"to an alias"))),
+            },
             Signal::Monitor {
                 from: pid(4),
                 tag: tag(4),

@@ -339,6 +339,7 @@ fn options() -> SpawnOptions {
         global: None,
         group_leader: None,
         capabilities: None,
+        limits: None,
     }
 }
 

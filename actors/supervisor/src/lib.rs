@@ -2,8 +2,8 @@
 //! again when they fail. What it does is decided in [`machine`]; this shell carries it out.
 //!
 //! Its argument is postcard of a [`SupervisorSpec`]; calls are
-//! [`wasm_node_sdk::supervisor::Call`]. It links itself to its children and traps exits: an
-//! exit signal of anyone else ends it, its children first.
+//! [`wasm_node_sdk::supervisor::Call`]. It links itself to its children and traps exits: that of
+//! its parent ends it, its children first; those of others are ignored.
 
 pub mod machine;
 
@@ -79,23 +79,13 @@ impl GenServer for Supervisor {
             Err(words) => return Init::Stop(ExitReason::Error(words)),
         };
         machine.begin(&mut Host);
+        let parent = process::parent();
         // Calls wait in the mailbox until all children are there.
         while machine.is_starting() || machine.is_stopping() {
             if let Some(reason) = machine.finished() {
                 return Init::Stop(reason.clone());
             }
-            let concerns_children = |message: &Message| {
-                matches!(
-                    message,
-                    Message::Spawned(_) | Message::Exit(_) | Message::Timer(_)
-                )
-            };
-            match task::receive_match(concerns_children).await {
-                Message::Spawned((tag, result)) => machine.spawned(&mut Host, tag, result),
-                Message::Exit((pid, reason)) => machine.exited(&mut Host, pid, reason),
-                Message::Timer(tag) => machine.timer(&mut Host, tag),
-                _ => {}
-            }
+            step(&mut machine, parent).await;
         }
         Init::Ok(Self(machine))
     }
@@ -104,6 +94,11 @@ impl GenServer for Supervisor {
         match call {
             Call::StartChild(child) => self.0.start_child(&mut Host, child, from),
             Call::TerminateChild(id) => self.0.terminate_child(&mut Host, &id, from),
+            Call::RestartChild(id) => self.0.restart_child(&mut Host, &id, from),
+            Call::DeleteChild(id) => {
+                return CallReturn::Reply(Reply::Deleted(self.0.delete_child(&id)));
+            }
+            Call::CountChildren => return CallReturn::Reply(Reply::Counted(self.0.count())),
             Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
         }
         CallReturn::NoReplyThen(self.next())
@@ -117,6 +112,32 @@ impl GenServer for Supervisor {
             _ => {}
         }
         self.next()
+    }
+
+    /// At the word of its parent all children are still there.
+    async fn terminate(&mut self, reason: &ExitReason) {
+        self.0.stop(&mut Host, reason.clone());
+        while self.0.finished().is_none() {
+            step(&mut self.0, None).await;
+        }
+    }
+}
+
+/// Takes in the next message that concerns children, or says that the parent has ended; others
+/// wait.
+async fn step(machine: &mut Machine<Caller<Reply>>, parent: Option<Pid>) {
+    let concerns_children = |message: &Message| {
+        matches!(
+            message,
+            Message::Spawned(_) | Message::Exit(_) | Message::Timer(_)
+        )
+    };
+    match task::receive_match(concerns_children).await {
+        Message::Spawned((tag, result)) => machine.spawned(&mut Host, tag, result),
+        Message::Exit((pid, reason)) if Some(pid) == parent => machine.stop(&mut Host, reason),
+        Message::Exit((pid, reason)) => machine.exited(&mut Host, pid, reason),
+        Message::Timer(tag) => machine.timer(&mut Host, tag),
+        _ => {}
     }
 }
 

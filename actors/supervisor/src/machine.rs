@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use wasm_node_sdk::supervisor::spec::{ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec};
-use wasm_node_sdk::supervisor::{Child, Reply};
+use wasm_node_sdk::supervisor::{self, Child, ChildError, Counts, Reply};
 use wasm_node_sdk::{ExitReason, Pid, Ref, SpawnError, StartError};
 
 /// How long after a failed restart the next is tried, in milliseconds: it counts as another.
@@ -60,16 +60,35 @@ enum Status {
         pid: Pid,
         timer: Option<Ref>,
     },
+    /// It has no process, and gets none by itself.
+    Stopped,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Member<C> {
     spec: ChildSpec,
     status: Status,
-    /// Who added it and waits for its start.
+    /// Who added it, or had it start again, and waits for its start.
     adder: Option<C>,
-    /// Who waits for its end; it is forgotten then.
+    /// Whether that was `restart_child`.
+    restarted: bool,
+    /// Who waits for its end; it does not start again then.
     enders: Vec<C>,
+}
+
+impl<C> Member<C> {
+    /// Tells who waits for its start, if anybody does, how it went.
+    fn answer(&mut self, world: &mut impl World<C>, how: Result<Pid, StartError>) -> bool {
+        let Some(adder) = self.adder.take() else {
+            return false;
+        };
+        let reply = match self.restarted {
+            true => Reply::Restarted(how.map_err(ChildError::Start)),
+            false => Reply::Started(how),
+        };
+        world.reply(adder, reply);
+        true
+    }
 }
 
 /// A child's place in the order of starts.
@@ -186,6 +205,24 @@ impl<C> Machine<C> {
         self.members.values().map(child).collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> Counts {
+        let mut counts = Counts::default();
+        for member in self.members.values() {
+            counts.specs += 1;
+            let active = matches!(
+                member.status,
+                Status::Starting { .. } | Status::Running(_) | Status::Ending { .. }
+            );
+            counts.active += u32::from(active);
+            match member.spec.module == supervisor::MODULE {
+                true => counts.supervisors += 1,
+                false => counts.workers += 1,
+            }
+        }
+        counts
+    }
+
     /// Adds a child. The answer comes when its `init` has ended.
     pub fn start_child(&mut self, world: &mut impl World<C>, child: ChildSpec, from: C) {
         let refusal = match self
@@ -198,6 +235,10 @@ impl<C> Machine<C> {
                 status: Status::Starting { pid, .. } | Status::Running(pid),
                 ..
             }) => Some(StartError::AlreadyStarted(*pid)),
+            Some(Member {
+                status: Status::Stopped,
+                ..
+            }) => Some(StartError::AlreadyPresent),
             Some(_) => Some(StartError::Failed(ExitReason::Error(format!(
                 "the child \"{}\" is just ending or starting again: try again",
                 child.id
@@ -212,7 +253,43 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    /// Ends a child and forgets it. The answer comes when it is gone.
+    /// Starts a child that has no process. The answer comes when its `init` has ended.
+    pub fn restart_child(&mut self, world: &mut impl World<C>, id: &str, from: C) {
+        let seq = match self.stopped(id) {
+            _ if self.is_stopping() => {
+                let error = StartError::Failed(ExitReason::Shutdown);
+                return world.reply(from, Reply::Restarted(Err(ChildError::Start(error))));
+            }
+            Err(error) => return world.reply(from, Reply::Restarted(Err(error))),
+            Ok(seq) => seq,
+        };
+        if let Some(member) = self.members.get_mut(&seq) {
+            (member.adder, member.restarted) = (Some(from), true);
+        }
+        self.spawn(world, seq);
+        self.advance(world);
+    }
+
+    /// Forgets a child that has no process.
+    pub fn delete_child(&mut self, id: &str) -> Result<(), ChildError> {
+        let seq = self.stopped(id)?;
+        self.members.remove(&seq);
+        self.by_id.remove(id);
+        Ok(())
+    }
+
+    /// The child of this id, if it has no process.
+    fn stopped(&self, id: &str) -> Result<Seq, ChildError> {
+        let seq = *self.by_id.get(id).ok_or(ChildError::NotFound)?;
+        match self.members.get(&seq).map(|member| &member.status) {
+            Some(Status::Stopped) => Ok(seq),
+            Some(Status::Waiting | Status::Retrying(_)) => Err(ChildError::Restarting),
+            Some(_) => Err(ChildError::Running),
+            None => Err(ChildError::NotFound),
+        }
+    }
+
+    /// Ends a child; a temporary one is forgotten. The answer comes when it is gone.
     pub fn terminate_child(&mut self, world: &mut impl World<C>, id: &str, from: C) {
         let Some(seq) = self.by_id.get(id).copied() else {
             return world.reply(from, Reply::Terminated(false));
@@ -244,9 +321,7 @@ impl<C> Machine<C> {
         match result {
             Ok(_) => {
                 member.status = Status::Running(pid);
-                if let Some(adder) = member.adder.take() {
-                    world.reply(adder, Reply::Started(Ok(pid)));
-                }
+                member.answer(world, Ok(pid));
                 self.step_done(seq);
             }
             Err(error) => {
@@ -260,12 +335,10 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    /// An exit signal came: of a child, or of someone who may end this supervisor.
+    /// An exit signal came. Of one that is no child it means nothing.
     pub fn exited(&mut self, world: &mut impl World<C>, pid: Pid, reason: ExitReason) {
         let Some(&seq) = self.by_pid.get(&pid) else {
-            if !self.ghosts.remove(&pid) && reason != ExitReason::Normal {
-                self.stop(world, reason);
-            }
+            self.ghosts.remove(&pid);
             return;
         };
         let Some(member) = self.members.get_mut(&seq) else {
@@ -316,6 +389,7 @@ impl<C> Machine<C> {
             spec,
             status: Status::Waiting,
             adder,
+            restarted: false,
             enders: Vec::new(),
         };
         self.members.insert(seq, member);
@@ -333,6 +407,21 @@ impl<C> Machine<C> {
         for ender in member.enders {
             world.reply(ender, Reply::Terminated(true));
         }
+    }
+
+    /// A child has no process any more, and gets none by itself: a temporary one is forgotten.
+    fn rest(&mut self, world: &mut impl World<C>, seq: Seq) {
+        let member = match self.members.get_mut(&seq) {
+            Some(member) if member.spec.restart != Restart::Temporary => member,
+            _ => return self.forget(world, seq),
+        };
+        member.status = Status::Stopped;
+        for ender in std::mem::take(&mut member.enders) {
+            world.reply(ender, Reply::Terminated(true));
+        }
+        self.doomed.remove(&seq);
+        self.waiting.remove(&seq);
+        self.step_done(seq);
     }
 
     fn step_done(&mut self, seq: Seq) {
@@ -381,12 +470,12 @@ impl<C> Machine<C> {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
-        if let Some(adder) = member.adder.take() {
-            world.reply(adder, Reply::Started(Err(error)));
-            return self.forget(world, seq);
-        }
-        if error == StartError::Ignored {
-            return self.forget(world, seq);
+        let kept = member.restarted || error == StartError::Ignored;
+        if member.answer(world, Err(error.clone())) || error == StartError::Ignored {
+            return match kept {
+                true => self.rest(world, seq),
+                false => self.forget(world, seq),
+            };
         }
         let words = format!("cannot start the child \"{}\": {error}", member.spec.id);
         match self.phase {
@@ -420,7 +509,7 @@ impl<C> Machine<C> {
             self.by_pid.remove(&pid);
         }
         if !starts_again(member.spec.restart, reason) {
-            return self.forget(world, seq);
+            return self.rest(world, seq);
         }
         world.report(&format!(
             "the child \"{}\" ended: {}",
@@ -468,7 +557,7 @@ impl<C> Machine<C> {
             return self.step_done(seq);
         };
         let pid = match member.status {
-            Status::Waiting => return self.gone(world, seq),
+            Status::Waiting | Status::Stopped => return self.gone(world, seq),
             Status::Retrying(timer) => {
                 self.by_tag.remove(&timer);
                 world.cancel_timer(timer);
@@ -477,10 +566,7 @@ impl<C> Machine<C> {
             Status::Ending { .. } => return,
             Status::Starting { pid, tag, exited } => {
                 self.by_tag.remove(&tag);
-                if let Some(adder) = member.adder.take() {
-                    let error = StartError::Failed(ExitReason::Shutdown);
-                    world.reply(adder, Reply::Started(Err(error)));
-                }
+                member.answer(world, Err(StartError::Failed(ExitReason::Shutdown)));
                 if exited {
                     self.by_pid.remove(&pid);
                     return self.gone(world, seq);
@@ -492,6 +578,10 @@ impl<C> Machine<C> {
         let timer = match member.spec.shutdown {
             Shutdown::BrutalKill => {
                 world.exit(pid, ExitReason::Kill);
+                None
+            }
+            Shutdown::Infinity => {
+                world.exit(pid, ExitReason::Shutdown);
                 None
             }
             Shutdown::After(ms) => {
@@ -522,8 +612,11 @@ impl<C> Machine<C> {
             self.by_pid.remove(&pid);
         }
         let temporary = member.spec.restart == Restart::Temporary;
-        if stopping || temporary || !member.enders.is_empty() {
+        if stopping || temporary {
             return self.forget(world, seq);
+        }
+        if !member.enders.is_empty() {
+            return self.rest(world, seq);
         }
         member.status = Status::Waiting;
         self.waiting.insert(seq);

@@ -18,10 +18,16 @@ pub const MODULE: &str = "supervisor";
 pub enum Call {
     /// Starts a child and adds it: [`Reply::Started`], when its `init` has ended.
     StartChild(ChildSpec),
-    /// Ends a child and forgets it: [`Reply::Terminated`].
+    /// Ends a child, and keeps it without a process unless it is temporary: [`Reply::Terminated`].
     TerminateChild(String),
     /// [`Reply::Children`].
     WhichChildren,
+    /// Starts a child that is kept without a process: [`Reply::Restarted`].
+    RestartChild(String),
+    /// Forgets a child that is kept without a process: [`Reply::Deleted`].
+    DeleteChild(String),
+    /// [`Reply::Counted`].
+    CountChildren,
 }
 
 /// What a supervisor answers.
@@ -33,6 +39,38 @@ pub enum Reply {
     Terminated(bool),
     /// In the order started.
     Children(Vec<Child>),
+    /// The child, or why there is none.
+    Restarted(Result<Pid, ChildError>),
+    /// Whether it is forgotten.
+    Deleted(Result<(), ChildError>),
+    /// How many there are.
+    Counted(Counts),
+}
+
+/// Why a child was not started again, or not deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChildError {
+    /// There is no child of that id.
+    NotFound,
+    /// It has a process.
+    Running,
+    /// It is about to start again by itself.
+    Restarting,
+    /// Its start failed; it is kept.
+    Start(StartError),
+}
+
+/// What [`Client::count_children`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// All children.
+    pub specs: u32,
+    /// Those with a process.
+    pub active: u32,
+    /// Those of the module `supervisor`.
+    pub supervisors: u32,
+    /// The others.
+    pub workers: u32,
 }
 
 /// One child as the supervisor knows it.
@@ -42,7 +80,7 @@ pub struct Child {
     pub id: String,
     /// Its module.
     pub module: String,
-    /// Itself; none while it starts.
+    /// Itself; none while it starts, or if it is kept without a process.
     pub pid: Option<Pid>,
 }
 
@@ -76,8 +114,8 @@ impl Client {
         }
     }
 
-    /// Ends a child and forgets it; whether there was one. Waits until it is gone, up to the
-    /// time-out.
+    /// Ends a child; whether there is one of that id. Waits until it is gone, up to the time-out.
+    /// It is kept, and does not start again by itself; a temporary one is forgotten.
     pub async fn terminate_child(&self, id: &str, timeout: Duration) -> Result<bool, CallError> {
         match self.call(&Call::TerminateChild(id.into()), timeout).await? {
             Reply::Terminated(was) => Ok(was),
@@ -89,6 +127,39 @@ impl Client {
     pub async fn which_children(&self, timeout: Duration) -> Result<Vec<Child>, CallError> {
         match self.call(&Call::WhichChildren, timeout).await? {
             Reply::Children(children) => Ok(children),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Starts a child again that is kept without a process: it was terminated, has ended for good,
+    /// or chose not to start. Waits for its `init`, up to the time-out.
+    pub async fn restart_child(
+        &self,
+        id: &str,
+        timeout: Duration,
+    ) -> Result<Result<Pid, ChildError>, CallError> {
+        match self.call(&Call::RestartChild(id.into()), timeout).await? {
+            Reply::Restarted(result) => Ok(result),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Forgets a child that is kept without a process.
+    pub async fn delete_child(
+        &self,
+        id: &str,
+        timeout: Duration,
+    ) -> Result<Result<(), ChildError>, CallError> {
+        match self.call(&Call::DeleteChild(id.into()), timeout).await? {
+            Reply::Deleted(result) => Ok(result),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// How many children there are.
+    pub async fn count_children(&self, timeout: Duration) -> Result<Counts, CallError> {
+        match self.call(&Call::CountChildren, timeout).await? {
+            Reply::Counted(counts) => Ok(counts),
             _ => Err(unexpected()),
         }
     }

@@ -24,7 +24,7 @@ pub enum Restart {
     /// Always.
     #[default]
     Permanent,
-    /// Unless it ended with `normal` or `shutdown`.
+    /// Unless it ended cleanly ([`ExitReason::is_clean`](crate::ExitReason::is_clean)).
     Transient,
     /// Never; then it is forgotten.
     Temporary,
@@ -37,6 +37,9 @@ pub enum Shutdown {
     After(u32),
     /// With `kill` at once.
     BrutalKill,
+    /// With `shutdown`, and waited for as long as it takes: for supervisors, whose children have
+    /// bounds of their own.
+    Infinity,
 }
 
 impl Default for Shutdown {

@@ -41,6 +41,9 @@ pub enum ExitReason {
     /// Its own data.
     #[error("custom: {} bytes", .0.len())]
     Custom(Bytes),
+    /// As [`ExitReason::Shutdown`], with data: Elixir's `{:shutdown, term}`.
+    #[error("shutdown: {} bytes", .0.len())]
+    ShutdownWith(Bytes),
 }
 
 /// Why a call got no reply.

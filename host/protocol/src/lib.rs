@@ -21,5 +21,7 @@ pub mod time;
 pub use capability::{Capabilities, Capability, CapabilityError, CapabilityKind};
 pub use exit::{CallError, ExitReason, RegisterError, SpawnError};
 pub use ids::{Digest, Incarnation, NodeName, Pid, Ref};
-pub use signal::{Destination, NodeEvent, NodeKind, OutputKind, Signal, SpawnOptions, Target};
+pub use signal::{
+    Aliased, Destination, Limits, NodeEvent, NodeKind, OutputKind, Signal, SpawnOptions, Target,
+};
 pub use time::Millis;

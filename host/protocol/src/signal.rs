@@ -19,6 +19,8 @@ pub enum Destination {
     RemoteName(String, NodeName),
     /// A name in the global registry.
     Global(String),
+    /// An alias of an actor, as long as it is active: `erlang:alias/1`.
+    Alias(Pid, Ref),
 }
 
 /// Whom a signal is for, on the node that receives it.
@@ -68,6 +70,8 @@ pub struct SpawnOptions {
     /// It gets no more than these of what its parent holds; `None` is all of that. Between nodes
     /// it is what the parent passes on, as the other node does not know what that holds.
     pub capabilities: Option<Capabilities>,
+    /// What it may use, at most; its module's limits hold as well.
+    pub limits: Limits,
 }
 
 /// Which of an actor's two outputs.
@@ -77,6 +81,88 @@ pub enum OutputKind {
     Stdout,
     /// What it says about that.
     Stderr,
+}
+
+/// Bounds on what one actor uses; `None` is none of its own. An actor that goes over one ends with
+/// [`ExitReason::Limit`], but for `message_bytes`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Linear memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Messages that wait for it.
+    pub mailbox_messages: Option<u32>,
+    /// The body of one message to it, in bytes. A larger one does not reach it: a request is
+    /// answered `TooLarge`, another message is dropped and logged. No stranger ends it by that.
+    pub message_bytes: Option<u32>,
+    /// What one turn may compute, in milliseconds of processor time.
+    pub turn_cpu_ms: Option<u32>,
+    /// What all of its turns may, in milliseconds of processor time.
+    pub cpu_ms: Option<u64>,
+}
+
+impl Limits {
+    /// Both hold: the smaller of each.
+    pub fn and(self, other: Self) -> Self {
+        fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }
+        }
+        Self {
+            memory_bytes: least(self.memory_bytes, other.memory_bytes),
+            mailbox_messages: least(self.mailbox_messages, other.mailbox_messages),
+            message_bytes: least(self.message_bytes, other.message_bytes),
+            turn_cpu_ms: least(self.turn_cpu_ms, other.turn_cpu_ms),
+            cpu_ms: least(self.cpu_ms, other.cpu_ms),
+        }
+    }
+}
+
+/// A message to an alias.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Aliased {
+    /// As [`Signal::Info`].
+    Info(Bytes),
+    /// As [`Signal::Cast`].
+    Cast(Bytes),
+    /// As [`Signal::Request`].
+    Request {
+        /// Who asks.
+        from: Pid,
+        /// Its request.
+        tag: Ref,
+        /// What it asks.
+        body: Bytes,
+    },
+}
+
+impl Aliased {
+    /// A signal as a message to an alias; the signal back if it is no message.
+    pub fn of(signal: Signal) -> Result<Self, Signal> {
+        match signal {
+            Signal::Info(body) => Ok(Self::Info(body)),
+            Signal::Cast(body) => Ok(Self::Cast(body)),
+            Signal::Request { from, tag, body } => Ok(Self::Request { from, tag, body }),
+            other => Err(other),
+        }
+    }
+
+    /// The signal that it is to an alias that is active.
+    pub fn signal(self) -> Signal {
+        match self {
+            Self::Info(body) => Signal::Info(body),
+            Self::Cast(body) => Signal::Cast(body),
+            Self::Request { from, tag, body } => Signal::Request { from, tag, body },
+        }
+    }
+
+    /// What it carries.
+    pub fn body(&self) -> &Bytes {
+        match self {
+            Self::Info(body) | Self::Cast(body) | Self::Request { body, .. } => body,
+        }
+    }
 }
 
 /// What reaches an actor. Between two actors, signals of all kinds keep their order.
@@ -113,10 +199,21 @@ pub enum Signal {
         /// The other end.
         from: Pid,
     },
-    /// `from` removes the link.
+    /// `from` removes the link, and takes no notice of what comes over it until `UnlinkAck`.
     Unlink {
         /// The other end.
         from: Pid,
+        /// Which removal: `from` counts them.
+        id: u64,
+    },
+    /// `from` has seen the removal of the link to it: the link protocol of OTP 23 ("Distribution
+    /// Protocol", ERTS User's Guide). Without it two that unlink and link at once could differ on
+    /// whether they are linked.
+    UnlinkAck {
+        /// The other end.
+        from: Pid,
+        /// Which removal.
+        id: u64,
     },
     /// `from` monitors the target.
     Monitor {
@@ -219,6 +316,13 @@ pub enum Signal {
         /// The new one.
         leader: Pid,
     },
+    /// A message to an alias of the target.
+    Alias {
+        /// Which alias.
+        alias: Ref,
+        /// What is said to it.
+        message: Box<Aliased>,
+    },
 }
 
 impl Signal {
@@ -227,13 +331,18 @@ impl Signal {
         let sender = match self {
             Self::Request { from, .. }
             | Self::Link { from }
-            | Self::Unlink { from }
+            | Self::Unlink { from, .. }
+            | Self::UnlinkAck { from, .. }
             | Self::Monitor { from, .. }
             | Self::Exit { from, .. }
             | Self::Output { from, .. }
             | Self::InputRequest { from, .. }
             | Self::GroupLeader { from, .. } => *from,
             Self::Down { pid, .. } => *pid,
+            Self::Alias { message, .. } => match &**message {
+                Aliased::Request { from, .. } => *from,
+                _ => return None,
+            },
             Self::Spawned { result, .. } => *result.as_ref().ok()?,
             _ => return None,
         };

@@ -16,6 +16,9 @@
 //! capabilities = ["keyvalue:todo"]    # what it may do beyond messages, see below; default: nothing
 //! memory_limit = "64MiB"              # of one actor; default: the node's own
 //! mailbox_limit = 10000               # in messages, of one actor; default: the node's own
+//! message_limit = "1MiB"              # of one message to it; default: the node's own
+//! turn_cpu_limit_ms = 1000            # what one turn may compute; default: no limit
+//! cpu_limit_ms = 60000                # what all turns of one actor may; default: no limit
 //!
 //! [modules.todo-web]
 //! source = "todo-web"
@@ -80,9 +83,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
-use wasm_node_protocol::Capabilities;
+use wasm_node_protocol::{Capabilities, Limits};
 
 use super::capabilities::checked_capabilities;
+use super::limits::{RawLimits, RawSize};
 
 /// The largest manifest that is read, in bytes; a larger file is refused.
 pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
@@ -112,10 +116,8 @@ pub struct Module {
     /// What its actors may hold; `None` if the manifest does not say: nothing, or all that the
     /// app's modules are granted, for the root of its tree.
     pub capabilities: Option<Capabilities>,
-    /// The linear memory that one actor may use, in bytes; `None` is the node's default.
-    pub memory_limit_bytes: Option<u64>,
-    /// How many messages may wait for one actor; `None` is the node's default.
-    pub mailbox_limit: Option<u64>,
+    /// What one of its actors may use; where there is `None`, the node's default holds.
+    pub limits: Limits,
 }
 
 /// Where a module's component comes from. Paths are those of the manifest's folder.
@@ -309,14 +311,10 @@ struct RawModule {
     file: Option<PathBuf>,
     capabilities: Option<Spanned<Vec<Spanned<String>>>>,
     memory_limit: Option<Spanned<RawSize>>,
-    mailbox_limit: Option<Spanned<u64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawSize {
-    Bytes(u64),
-    Text(String),
+    mailbox_limit: Option<Spanned<u32>>,
+    message_limit: Option<Spanned<RawSize>>,
+    turn_cpu_limit_ms: Option<Spanned<u32>>,
+    cpu_limit_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -441,13 +439,18 @@ fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Mo
         .capabilities
         .map(|raw| checked_capabilities(raw, folder))
         .transpose()?;
-    let memory_limit_bytes = raw.memory_limit.map(checked_size).transpose()?;
-    let mailbox_limit = raw.mailbox_limit.map(checked_mailbox).transpose()?;
+    let limits = RawLimits {
+        memory: raw.memory_limit,
+        mailbox: raw.mailbox_limit,
+        message: raw.message_limit,
+        turn_cpu_ms: raw.turn_cpu_limit_ms,
+        cpu_ms: raw.cpu_limit_ms,
+    };
+    let limits = limits.check()?;
     Ok(Module {
         origin,
         capabilities,
-        memory_limit_bytes,
-        mailbox_limit,
+        limits,
     })
 }
 
@@ -550,44 +553,6 @@ fn known_module(
     ))
 }
 
-pub(super) fn checked_mailbox(limit: Spanned<u64>) -> Result<u64, Wrong> {
-    match *limit.as_ref() {
-        0 => Err(wrong(
-            &limit,
-            "a mailbox of no message is of no use: give at least 1",
-        )),
-        _ => Ok(limit.into_inner()),
-    }
-}
-
-pub(super) fn checked_size(size: Spanned<RawSize>) -> Result<u64, Wrong> {
-    let bytes = match size.as_ref() {
-        RawSize::Bytes(bytes) => Some(*bytes),
-        RawSize::Text(text) => parse_size(text),
-    };
-    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| {
-        wrong(
-            &size,
-            "no size: write a number of bytes, or a text such as \"64MiB\" or \"512KiB\"",
-        )
-    })
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
 fn args_bytes(value: Spanned<toml::Value>) -> Result<Vec<u8>, Wrong> {
     match value.as_ref() {
         toml::Value::String(text) => Ok(text.clone().into_bytes()),
@@ -647,8 +612,8 @@ mod tests {
         let held = server.capabilities.as_ref().unwrap();
         assert_eq!(held.to_texts(), ["keyvalue:todo"]);
         assert_eq!(manifest.modules["supervisor"].capabilities, None);
-        assert_eq!(server.memory_limit_bytes, Some(64 << 20));
-        assert_eq!(server.mailbox_limit, Some(10_000));
+        assert_eq!(server.limits.memory_bytes, Some(64 << 20));
+        assert_eq!(server.limits.mailbox_messages, Some(10_000));
         assert_eq!(manifest.http[0].listen, "127.0.0.1:5454".parse().unwrap());
         let supervisor = manifest.supervisor.unwrap();
         assert_eq!(supervisor.strategy, Strategy::OneForOne);

@@ -5,6 +5,7 @@
 //! actor, a socket or a component is: the composition root turns a [`Manifest`] into those.
 
 mod capabilities;
+mod limits;
 pub mod manifest;
 pub mod policy;
 pub mod spec;

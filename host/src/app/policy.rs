@@ -13,7 +13,7 @@
 //! [modules.todo-database]
 //! capabilities = ["keyvalue:*"]      # required: [] for nothing, ["*"] for all that is asked for
 //! memory_limit = "256MiB"            # of one actor; the manifest's own limit, if that is lower
-//! mailbox_limit = 10000
+//! mailbox_limit = 10000              # likewise, as message_limit, turn_cpu_limit_ms, cpu_limit_ms
 //! shipped = false                    # whether it is also for code that comes from another node
 //!                                    # under this name; default: only for this node's own files
 //!
@@ -34,13 +34,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
-use wasm_node_protocol::{Capabilities, Digest};
+use wasm_node_protocol::{Capabilities, Digest, Limits};
 
 use super::capabilities::checked_capabilities;
-use super::manifest::{
-    MAX_MANIFEST_BYTES, MAX_NAME_BYTES, RawSize, Wrong, checked_mailbox, checked_size, line_of,
-    wrong,
-};
+use super::limits::{RawLimits, RawSize};
+use super::manifest::{MAX_MANIFEST_BYTES, MAX_NAME_BYTES, Wrong, line_of, wrong};
 
 /// A node's policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,10 +56,8 @@ pub struct Policy {
 pub struct Rule {
     /// What its actors may hold.
     pub capabilities: Capabilities,
-    /// The linear memory of one actor, in bytes.
-    pub memory_limit_bytes: Option<u64>,
-    /// How many messages may wait for one actor.
-    pub mailbox_limit: Option<u64>,
+    /// What one of its actors may use.
+    pub limits: Limits,
     /// Whether it is for code from other nodes, too.
     pub shipped: bool,
 }
@@ -126,7 +122,10 @@ struct RawPolicy {
 struct RawRule {
     capabilities: Spanned<Vec<Spanned<String>>>,
     memory_limit: Option<Spanned<RawSize>>,
-    mailbox_limit: Option<Spanned<u64>>,
+    mailbox_limit: Option<Spanned<u32>>,
+    message_limit: Option<Spanned<RawSize>>,
+    turn_cpu_limit_ms: Option<Spanned<u32>>,
+    cpu_limit_ms: Option<Spanned<u64>>,
     shipped: Option<Spanned<bool>>,
 }
 
@@ -164,10 +163,16 @@ impl RawPolicy {
 
 impl RawRule {
     fn check(self, folder: &Path) -> Result<Rule, Wrong> {
+        let limits = RawLimits {
+            memory: self.memory_limit,
+            mailbox: self.mailbox_limit,
+            message: self.message_limit,
+            turn_cpu_ms: self.turn_cpu_limit_ms,
+            cpu_ms: self.cpu_limit_ms,
+        };
         Ok(Rule {
             capabilities: checked_capabilities(self.capabilities, folder)?,
-            memory_limit_bytes: self.memory_limit.map(checked_size).transpose()?,
-            mailbox_limit: self.mailbox_limit.map(checked_mailbox).transpose()?,
+            limits: limits.check()?,
             shipped: self.shipped.is_some_and(Spanned::into_inner),
         })
     }
@@ -196,9 +201,9 @@ mod tests {
         assert_eq!(policy.default, Some(Rule::default()));
         let database = &policy.modules["todo-database"];
         assert_eq!(database.capabilities.to_texts(), ["keyvalue:*"]);
-        assert_eq!(database.memory_limit_bytes, Some(256 << 20));
+        assert_eq!(database.limits.memory_bytes, Some(256 << 20));
         assert_eq!(
-            (database.mailbox_limit, database.shipped),
+            (database.limits.mailbox_messages, database.shipped),
             (Some(10_000), false)
         );
         let [version] = policy.versions.values().collect::<Vec<_>>()[..] else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use wasm_node_protocol::NodeName;
+use wasm_node_protocol::{Limits, NodeName};
 
 use super::attach;
 use super::client::{Node, with_node};
@@ -36,6 +36,10 @@ pub(super) struct Args {
     /// here; ends when the actor does, with 0 for a normal end. Ctrl-C leaves the actor alone
     #[arg(long, conflicts_with = "json")]
     attach: bool,
+    /// What it may use, within its module's limits; may be given several times: memory-bytes,
+    /// mailbox-messages, message-bytes, turn-cpu-ms, cpu-ms
+    #[arg(long = "limit", value_name = "KEY=COUNT", value_parser = limit)]
+    limits: Vec<Limits>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -57,6 +61,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
         args: Bytes::from(args.args),
         name: args.local_name,
         on: args.on,
+        limits: args.limits.into_iter().fold(Limits::default(), Limits::and),
     };
     let row = with_node(&args.node, log, async |client| {
         let row = match client.ask(&request, SPAWN_TIMEOUT).await {
@@ -73,6 +78,30 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     })?;
     print_pid(&row, args.json);
     Ok(())
+}
+
+/// One limit, as `turn-cpu-ms=100`.
+fn limit(text: &str) -> Result<Limits, String> {
+    const KEYS: &str = "memory-bytes, mailbox-messages, message-bytes, turn-cpu-ms, cpu-ms";
+    let (key, count) = text
+        .split_once('=')
+        .ok_or_else(|| format!("write KEY=COUNT; the keys are {KEYS}"))?;
+    let large: u64 = count
+        .parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| format!("{count:?} is no count: write a number from 1 on"))?;
+    let small = u32::try_from(large).map_err(|_| format!("{count} is too large for {key}"));
+    let mut limits = Limits::default();
+    match key {
+        "memory-bytes" => limits.memory_bytes = Some(large),
+        "cpu-ms" => limits.cpu_ms = Some(large),
+        "mailbox-messages" => limits.mailbox_messages = Some(small?),
+        "message-bytes" => limits.message_bytes = Some(small?),
+        "turn-cpu-ms" => limits.turn_cpu_ms = Some(small?),
+        _ => return Err(format!("there is no limit {key:?}: the keys are {KEYS}")),
+    }
+    Ok(limits)
 }
 
 /// A pid: as the node asked prints it and, in JSON, as all nodes know it too.

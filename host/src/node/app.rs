@@ -65,8 +65,10 @@ impl App {
         inner
             .runtime
             .monitor(native.process(), &Destination::Pid(root));
+        // Supervisors obey their parent alone, which here is whoever started the tree.
+        let parent = inner.runtime.get(root).and_then(|root| root.parent());
         let exit = Signal::Exit {
-            from: native.pid(),
+            from: parent.unwrap_or(native.pid()),
             reason: ExitReason::Shutdown,
             link: false,
         };

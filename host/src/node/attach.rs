@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use wasm_node_protocol::{
-    Capabilities, Destination, ExitReason, NodeName, Pid, Ref, Signal, SpawnError, SpawnOptions,
+    Capabilities, Destination, ExitReason, Limits, NodeName, Pid, Ref, Signal, SpawnError,
+    SpawnOptions,
 };
 
 use super::Inner;
@@ -53,7 +54,7 @@ impl Inner {
             label: "attached".into(),
             parent: None,
             options: SpawnOptions::default(),
-            mailbox_limit: None,
+            limits: Limits::default(),
             capabilities: Capabilities::EVERYTHING,
         })?;
         let (started, answer) = oneshot::channel();

@@ -12,7 +12,7 @@ use super::Inner;
 use super::attach::Attachment;
 use crate::control::{
     Address, ControlReply, ControlRequest, MAX_LISTED_NAMES, MAX_LISTED_PROCESSES, ModuleRow,
-    NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow,
+    NameList, NameRow, NodeInfo, NodeRow, PidRow, ProcessList, ProcessRow, ProcessState,
 };
 use crate::dist::{Cookie, NodeSet};
 use crate::process::{Message, Native};
@@ -74,8 +74,15 @@ impl Inner {
                 args,
                 name,
                 on,
+                limits,
             } => {
-                let spawned = self.spawn_for_tool(&module, args, name, on).await;
+                let options = SpawnOptions {
+                    await_init: true,
+                    name,
+                    limits,
+                    ..Default::default()
+                };
+                let spawned = self.spawn_for_tool(&module, args, on, options).await;
                 ControlReply::Spawned(spawned.map(|pid| self.row(pid)))
             }
             ControlRequest::Call {
@@ -177,6 +184,15 @@ impl Inner {
             module: info.label,
             name: info.names.into_iter().next(),
             mailbox: info.mailbox as u64,
+            status: info.status.to_string(),
+            cpu_us: info.cpu.as_micros() as u64,
+            turns: info.turns,
+            state: info.state.map(|state| ProcessState {
+                memory_bytes: state.memory_bytes.unwrap_or(0),
+                messages_in: state.messages_in,
+                messages_out: state.messages_out,
+                links: state.links as u64,
+            }),
         };
         ProcessList {
             rows: processes
@@ -240,15 +256,10 @@ impl Inner {
         &self,
         module: &str,
         args: Bytes,
-        name: Option<String>,
         on: Option<NodeName>,
+        options: SpawnOptions,
     ) -> Result<Pid, SpawnError> {
         let mut native = Native::spawn(&self.runtime, "tool")?;
-        let options = SpawnOptions {
-            await_init: true,
-            name,
-            ..Default::default()
-        };
         let on = on.unwrap_or_else(|| self.runtime.name().clone());
         let asked = self.spawn_on(native.process(), on.as_str(), module, args.into(), options);
         let answer = async {

@@ -37,8 +37,7 @@ impl Granting {
         for (name, module) in &manifest.modules {
             let rule = Rule {
                 capabilities: module.capabilities.clone().unwrap_or_default(),
-                memory_limit_bytes: module.memory_limit_bytes,
-                mailbox_limit: module.mailbox_limit,
+                limits: module.limits,
                 shipped: false,
             };
             granting.asked.insert(name.clone(), rule);
@@ -100,18 +99,14 @@ impl Granting {
 }
 
 fn grants(rule: &Rule) -> Grants {
-    let limit =
-        |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     Grants {
         capabilities: rule.capabilities.clone(),
-        memory_limit_bytes: limit(rule.memory_limit_bytes),
-        mailbox_limit: limit(rule.mailbox_limit),
+        limits: rule.limits,
     }
 }
 
 /// What both allow.
 fn both(asked: &Rule, rule: &Rule) -> Grants {
-    let lower = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
     let met = asked.capabilities.meet(&rule.capabilities);
     grants(&Rule {
         // Two lists of a file each: that they do not fit together is told, and grants nothing.
@@ -119,8 +114,7 @@ fn both(asked: &Rule, rule: &Rule) -> Grants {
             tracing::error!(%error, "what an app asks for and what the policy allows make");
             Capabilities::default()
         }),
-        memory_limit_bytes: lower(asked.memory_limit_bytes, rule.memory_limit_bytes),
-        mailbox_limit: lower(asked.mailbox_limit, rule.mailbox_limit),
+        limits: asked.limits.and(rule.limits),
         shipped: false,
     })
 }
@@ -234,7 +228,7 @@ mod tests {
         assert_eq!(own(&of, "supervisor"), ["keyvalue:b", "http:example.com"]);
         let limits = |name| {
             let grants = of.own(name, Digest([0; 32]));
-            (grants.memory_limit_bytes, grants.mailbox_limit)
+            (grants.limits.memory_bytes, grants.limits.mailbox_messages)
         };
         assert_eq!(limits("db"), (Some(50), None));
         assert_eq!(limits("web"), (None, Some(3)));
@@ -262,7 +256,10 @@ mod tests {
         assert_eq!(shipped("any", other), ["env:B"]);
         assert_eq!(shipped("own", known), ["env:C"]);
         assert_eq!(of.own("own", known).capabilities.to_texts(), ["env:C"]);
-        assert_eq!(of.shipped("unknown", other).mailbox_limit, Some(3));
+        assert_eq!(
+            of.shipped("unknown", other).limits.mailbox_messages,
+            Some(3)
+        );
         let nothing = granting("", Some(APP)).shipped("db", other);
         assert!(nothing.capabilities.is_empty());
     }

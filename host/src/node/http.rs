@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use wasm_node_protocol::{ExitReason, SpawnOptions};
 
 use super::grants::not_granted;
+use super::services::module_limits;
 use super::{Inner, NodeError};
 use crate::http::{
     EndInstance, HandlerError, HttpConfig, HttpLimits, Ingress, InstanceSource, Instances, Worker,
@@ -74,7 +75,7 @@ impl InstanceSource for Source {
             label: version.name().into(),
             parent: None,
             options: SpawnOptions::default(),
-            mailbox_limit: version.grants().mailbox_limit,
+            limits: module_limits(&version),
             capabilities: version.grants().capabilities.clone(),
         });
         let process = spawned.map_err(|error| HandlerError::Unavailable(error.to_string()))?;

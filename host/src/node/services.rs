@@ -8,8 +8,8 @@ use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Requester, Resolver, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
 use wasm_node_protocol::{
-    Digest, ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError,
-    Signal, SpawnError, SpawnOptions, Target,
+    Digest, ExitReason, Incarnation, Limits, NodeEvent, NodeKind, NodeName, Pid, Ref,
+    RegisterError, Signal, SpawnError, SpawnOptions, Target,
 };
 
 use super::log;
@@ -18,7 +18,10 @@ use super::node_watch::MAX_NODE_MONITORS;
 use super::{Inner, Registering, grants};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, SendOutcome};
 use crate::process::{Network, Process, Sent, SpawnRequest};
-use crate::wasm::{Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport, WasmProgram};
+use crate::wasm::{
+    DEFAULT_MEMORY_LIMIT_BYTES, Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport,
+    Version, WasmProgram,
+};
 
 /// The longest that a spawn on another node may take: shipping and compiling included.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -56,13 +59,13 @@ impl Inner {
         let passed_on = options.capabilities.take().unwrap_or_default();
         let capabilities = grants::held(&version, &passed_on, parent.map(|(pid, _)| pid))?;
         let label = slot.name().to_owned();
-        let mailbox_limit = version.grants().mailbox_limit;
+        let limits = module_limits(&version);
         let global = options.global.clone();
         let process = self.runtime.spawn(SpawnRequest {
             label,
             parent,
             options,
-            mailbox_limit,
+            limits,
             capabilities,
         })?;
         before(process.pid);
@@ -231,6 +234,16 @@ fn passing_on(parent: &Process, mut options: SpawnOptions) -> Result<SpawnOption
         options.group_leader = Some(parent.with_actor(|actor| actor.group_leader()));
     }
     Ok(options)
+}
+
+/// What one actor of a module may use.
+pub(super) fn module_limits(version: &Version) -> Limits {
+    let own = version.grants().limits;
+    let default = DEFAULT_MEMORY_LIMIT_BYTES as u64;
+    Limits {
+        memory_bytes: own.memory_bytes.or(Some(default)),
+        ..own
+    }
 }
 
 impl Services for Inner {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wasm_node_protocol::groups::GroupEvent;
 use wasm_node_protocol::{
-    CallError, ExitReason, Incarnation, NodeEvent, OutputKind, Pid, Ref, RegisterError, Signal,
-    SpawnError,
+    Aliased, CallError, ExitReason, Incarnation, NodeEvent, OutputKind, Pid, Ref, RegisterError,
+    Signal, SpawnError,
 };
 
 use super::Step;
@@ -124,6 +124,34 @@ struct Watched {
     name: Option<String>,
 }
 
+/// What of a process is only seen between two of its turns, or in one of its own.
+#[derive(Debug, Clone, Default)]
+pub struct StateInfo {
+    /// Linear memory, in bytes; none while it runs itself.
+    pub memory_bytes: Option<u64>,
+    /// Messages that its code took.
+    pub messages_in: u64,
+    /// Messages that it sent, answers included.
+    pub messages_out: u64,
+    /// Whether exit signals become messages.
+    pub trap_exit: bool,
+    /// How many others it is linked to.
+    pub links: usize,
+    /// How many it monitors.
+    pub monitors: usize,
+    /// How many monitor it.
+    pub monitored_by: usize,
+}
+
+/// What makes an alias inactive, besides `unalias`: the modes of `erlang:alias/1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AliasMode {
+    /// Nothing.
+    Explicit,
+    /// The first message that comes by it.
+    Reply,
+}
+
 /// Whoever waits for this actor to have finished its `init`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Starter {
@@ -157,6 +185,16 @@ pub struct Actor {
     spare: VecDeque<Incoming>,
     trap_exit: bool,
     links: HashSet<Pid>,
+    /// Links that it removed and whose other ends may not know yet: what comes from there counts
+    /// for nothing until they have answered this removal.
+    unlinking: HashMap<Pid, u64>,
+    unlinks: u64,
+    aliases: Vec<(Ref, AliasMode)>,
+    /// What others have to hear of what was taken in, in order.
+    answers: Vec<(Pid, Signal)>,
+    /// Messages that its code took, and that it sent, answers to requests included.
+    messages_in: u64,
+    messages_out: u64,
     /// Those who monitor this actor.
     watchers: Vec<(Ref, Pid)>,
     monitors: HashMap<Ref, Watched>,
@@ -188,6 +226,12 @@ impl Actor {
             spare: VecDeque::new(),
             trap_exit: false,
             links: HashSet::new(),
+            unlinking: HashMap::new(),
+            unlinks: 0,
+            aliases: Vec::new(),
+            answers: Vec::new(),
+            messages_in: 0,
+            messages_out: 0,
             watchers: Vec::new(),
             monitors: HashMap::new(),
             pending: Vec::new(),
@@ -242,12 +286,22 @@ impl Actor {
                 self.mailbox
                     .retain(|m| !matches!(m, Message::InputRequest { tag: t, .. } if *t == tag));
             }
+            // That end linked before it knew that this one has unlinked, which undoes it.
+            Signal::Link { from } if self.unlinking.contains_key(&from) => {}
             Signal::Link { from } => {
                 self.links.insert(from);
             }
-            Signal::Unlink { from } => {
+            Signal::Unlink { from, id } => {
                 self.links.remove(&from);
+                let ack = Signal::UnlinkAck { from: self.pid, id };
+                self.answers.push((from, ack));
             }
+            Signal::UnlinkAck { from, id } => {
+                if self.unlinking.get(&from) == Some(&id) {
+                    self.unlinking.remove(&from);
+                }
+            }
+            Signal::Alias { alias, message } => self.aliased(alias, *message),
             Signal::Monitor { from, tag } => self.watchers.push((tag, from)),
             Signal::Demonitor { tag } => self.watchers.retain(|(watch, _)| *watch != tag),
             Signal::Down { tag, pid, reason } => {
@@ -293,6 +347,24 @@ impl Actor {
         }
     }
 
+    /// A message by an alias: as any other while that is active.
+    fn aliased(&mut self, alias: Ref, message: Aliased) {
+        let found = self.aliases.iter().position(|(active, _)| *active == alias);
+        match (found, message) {
+            (Some(at), message) => {
+                if self.aliases[at].1 == AliasMode::Reply {
+                    self.aliases.swap_remove(at);
+                }
+                self.take(message.signal());
+            }
+            (None, Aliased::Request { from, tag, .. }) => {
+                let result = Err(CallError::NoProc);
+                self.answers.push((from, Signal::Response { tag, result }));
+            }
+            (None, Aliased::Info(_) | Aliased::Cast(_)) => {}
+        }
+    }
+
     /// Erlang's rules for exit signals ("Processes", Reference Manual).
     fn exit_signal(&mut self, from: Pid, reason: ExitReason, link: bool) {
         if link && !self.links.remove(&from) {
@@ -331,6 +403,7 @@ impl Actor {
 
     fn node_down(&mut self, node: Incarnation) {
         self.watchers.retain(|(_, watcher)| watcher.node != node);
+        self.unlinking.retain(|other, _| other.node != node);
         self.open.retain(|(asker, _)| asker.node != node);
         let links: Vec<Pid> = self
             .links
@@ -395,10 +468,12 @@ impl Actor {
             .mailbox
             .iter()
             .position(|message| message.answers() == Some(tag))?;
+        self.messages_in += 1;
         self.mailbox.remove(at)
     }
 
     fn note_taken(&mut self, message: &Message) {
+        self.messages_in += 1;
         if let Message::Request { from, tag, .. } | Message::InputRequest { from, tag, .. } =
             message
         {
@@ -458,12 +533,80 @@ impl Actor {
         std::mem::replace(&mut self.trap_exit, on)
     }
 
+    /// Whether the other end has to be told.
     pub(super) fn add_link(&mut self, to: Pid) -> bool {
+        // The new link is another one than that whose removal was not answered yet.
+        self.unlinking.remove(&to);
         self.links.insert(to)
     }
 
-    pub(super) fn remove_link(&mut self, to: Pid) -> bool {
-        self.links.remove(&to)
+    /// What the other end has to be told, if there was a link.
+    pub(super) fn remove_link(&mut self, to: Pid) -> Option<Signal> {
+        if !self.links.remove(&to) {
+            return None;
+        }
+        self.unlinks += 1;
+        self.unlinking.insert(to, self.unlinks);
+        let (from, id) = (self.pid, self.unlinks);
+        Some(Signal::Unlink { from, id })
+    }
+
+    /// Whether the other end may not know yet that this one has removed the link.
+    pub fn is_unlinking(&self, other: Pid) -> bool {
+        self.unlinking.contains_key(&other)
+    }
+
+    /// The other end is out of reach, and will not answer the removal of the link.
+    pub(super) fn forget_unlink(&mut self, to: Pid) {
+        self.unlinking.remove(&to);
+    }
+
+    /// What others have to hear of what was taken in.
+    pub(super) fn take_answers(&mut self) -> Vec<(Pid, Signal)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    pub(super) fn add_alias(&mut self, alias: Ref, mode: AliasMode) {
+        self.aliases.push((alias, mode));
+    }
+
+    pub(super) fn aliases(&self) -> usize {
+        self.aliases.len()
+    }
+
+    /// Whether it was active.
+    pub(super) fn remove_alias(&mut self, alias: Ref) -> bool {
+        let found = self.aliases.iter().position(|(active, _)| *active == alias);
+        found.map(|at| self.aliases.swap_remove(at)).is_some()
+    }
+
+    pub(super) fn info(&self) -> StateInfo {
+        StateInfo {
+            memory_bytes: None,
+            messages_in: self.messages_in,
+            messages_out: self.messages_out,
+            trap_exit: self.trap_exit,
+            links: self.links.len(),
+            monitors: self.monitors.len(),
+            monitored_by: self.watchers.len(),
+        }
+    }
+
+    /// Whom it is linked to, whom it monitors, who monitors it.
+    pub(super) fn relations(&self) -> (Vec<Pid>, Vec<Pid>, Vec<Pid>) {
+        (
+            self.links.iter().copied().collect(),
+            self.monitors
+                .values()
+                .filter_map(|watched| watched.pid)
+                .collect(),
+            self.watchers.iter().map(|(_, watcher)| *watcher).collect(),
+        )
+    }
+
+    /// It sends a message.
+    pub(super) fn note_sent(&mut self) {
+        self.messages_out += 1;
     }
 
     pub(super) fn add_watcher(&mut self, tag: Ref, from: Pid) {
@@ -647,7 +790,7 @@ impl Actor {
 
     /// The process has ended: what others have to hear, in order.
     pub(super) fn farewell(&mut self, reason: &ExitReason) -> Vec<(Pid, Signal)> {
-        let mut signals = Vec::new();
+        let mut signals = self.take_answers();
         self.route = None;
         let died = CallError::Exit(reason.clone());
         let answer = |asker, tag| {

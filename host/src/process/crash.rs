@@ -26,6 +26,7 @@ pub(super) fn is_crash(reason: &ExitReason) -> bool {
             | ExitReason::AlreadyStarted(_)
             // Data for whoever watches, such as the result of a function called remotely.
             | ExitReason::Custom(_)
+            | ExitReason::ShutdownWith(_)
     )
 }
 

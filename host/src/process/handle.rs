@@ -6,21 +6,22 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
-use wasm_node_protocol::{Capabilities, Digest, ExitReason, Incarnation, Pid, Signal};
+use wasm_node_protocol::{Capabilities, Digest, ExitReason, Incarnation, Limits, Pid, Signal};
 
 use super::actor::{Actor, Vitals};
+use super::info::Status;
 use super::runtime::Runtime;
 use super::scheduler::Scheduler;
 use super::spin::SpinMutex;
+use super::usage::{Bounds, CpuTime};
 use super::{
-    MAILBOX_HIGH_BYTES, MAILBOX_HIGH_MESSAGES, MAILBOX_LIMIT_BYTES, MAILBOX_LIMIT_MESSAGES,
-    MAX_TIMERS_PER_ACTOR, Program,
+    MAILBOX_HIGH_BYTES, MAILBOX_HIGH_MESSAGES, MAILBOX_LIMIT_BYTES, MAX_TIMERS_PER_ACTOR, Program,
 };
 
 /// What comes into an inbox: signals, and what the node itself has to say.
@@ -36,6 +37,8 @@ pub(super) enum Pushed {
     Ok,
     /// Taken, but the sender should pause.
     Full,
+    /// Its body is larger than the process takes; here it is back.
+    TooLarge(Signal),
     /// The process has ended; here is the signal back.
     Closed(Signal),
 }
@@ -67,19 +70,6 @@ enum Schedule {
     Over,
 }
 
-/// What `ps` shows of a process.
-#[derive(Debug, Clone)]
-pub struct ProcessInfo {
-    /// Which.
-    pub pid: Pid,
-    /// What it runs: a module's name, or what the node calls its own.
-    pub label: String,
-    /// Its local names.
-    pub names: Vec<String>,
-    /// Messages waiting for it.
-    pub mailbox: usize,
-}
-
 /// A process.
 pub struct Process {
     /// Its identity.
@@ -88,7 +78,9 @@ pub struct Process {
     doomed: AtomicBool,
     /// Whether it should give back what it can do without, when it next has nothing to do.
     rest: AtomicBool,
-    turns: AtomicU32,
+    turns: AtomicU64,
+    /// Whether its turn waits for room at another process or link.
+    suspended: AtomicBool,
     /// Whether it ever had anything to do with another node: those hear of nodes going down.
     pub(super) remote: AtomicBool,
     /// Whether it ever took a global name, joined a group or monitored one: its end is told.
@@ -109,10 +101,10 @@ pub struct Process {
     label: String,
     parent: Option<Pid>,
     began: Instant,
-    /// Most messages its mailbox may hold.
-    mailbox_limit: usize,
     /// What it may touch and pass on.
     capabilities: Mutex<Capabilities>,
+    pub(super) bounds: Bounds,
+    pub(super) cpu: CpuTime,
 }
 
 /// What only the thread that runs a process sees.
@@ -127,16 +119,17 @@ impl Process {
         pid: Pid,
         runtime: Weak<Runtime>,
         label: String,
-        parent: Option<Pid>,
         actor: Actor,
-        mailbox_limit: Option<usize>,
+        parent: Option<Pid>,
+        limits: Limits,
     ) -> Self {
         Self {
             pid,
             schedule: AtomicU8::new(Schedule::Idle as u8),
             doomed: AtomicBool::new(false),
             rest: AtomicBool::new(false),
-            turns: AtomicU32::new(0),
+            turns: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
             remote: AtomicBool::new(false),
             in_cluster_tables: AtomicBool::new(false),
             inbox: SpinMutex::default(),
@@ -152,8 +145,9 @@ impl Process {
             label,
             parent,
             began: Instant::now(),
-            mailbox_limit: mailbox_limit.unwrap_or(MAILBOX_LIMIT_MESSAGES),
             capabilities: Mutex::default(),
+            bounds: Bounds::new(limits),
+            cpu: CpuTime::default(),
         }
     }
 
@@ -191,7 +185,7 @@ impl Process {
         &self.label
     }
 
-    /// Who spawned it, unless the node did.
+    /// Who spawned it, if that was an actor.
     pub fn parent(&self) -> Option<Pid> {
         self.parent
     }
@@ -215,6 +209,17 @@ impl Process {
     /// code, which may do less. Before it begins, and in its own turn.
     pub fn hold(&self, capabilities: Capabilities) {
         *self.capabilities.lock() = capabilities;
+    }
+
+    /// The linear memory that it may use, in bytes.
+    pub fn memory_limit_bytes(&self) -> u64 {
+        self.bounds.memory_bytes()
+    }
+
+    /// Makes its limits tighter, never looser. Those of memory and mailbox are looked at when
+    /// these grow next.
+    pub fn tighten(&self, limits: Limits) {
+        self.bounds.tighten(limits);
     }
 
     /// Whether it has to end: an interrupted guest asks this and traps.
@@ -243,8 +248,8 @@ impl Process {
         self.notify();
     }
 
-    /// Turns that it has begun, as far as 32 bits tell.
-    pub fn turns(&self) -> u32 {
+    /// Turns that it has begun.
+    pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
@@ -293,6 +298,9 @@ impl Process {
     /// Puts a signal into the inbox and sees to it that the process runs.
     pub(super) fn push(self: &Arc<Self>, scheduler: &Scheduler, signal: Signal) -> Pushed {
         let size = body_bytes(&signal);
+        if !self.bounds.admits(size) {
+            return Pushed::TooLarge(signal);
+        }
         let mut inbox = self.inbox.lock();
         if inbox.closed {
             return Pushed::Closed(signal);
@@ -311,12 +319,12 @@ impl Process {
         self.waiting.store(true, Ordering::Release);
         let (messages, bytes) = (inbox.queue.len(), inbox.bytes);
         drop(inbox);
+        let mailbox_limit = self.bounds.mailbox_messages();
         if kill {
             self.doom(ExitReason::Killed);
-        } else if messages > self.mailbox_limit {
+        } else if messages > mailbox_limit {
             self.doom(ExitReason::Limit(format!(
-                "mailbox: more than {} messages",
-                self.mailbox_limit
+                "mailbox: more than {mailbox_limit} messages"
             )));
         } else if bytes > MAILBOX_LIMIT_BYTES {
             self.doom(ExitReason::Limit(format!(
@@ -325,7 +333,7 @@ impl Process {
         } else {
             self.notify_on(scheduler);
         }
-        let high = MAILBOX_HIGH_MESSAGES.min(self.mailbox_limit / 2 + 1);
+        let high = MAILBOX_HIGH_MESSAGES.min(mailbox_limit / 2 + 1);
         if messages >= high || bytes >= MAILBOX_HIGH_BYTES {
             Pushed::Full
         } else {
@@ -455,18 +463,26 @@ impl Process {
         true
     }
 
-    /// What `ps` shows. The mailbox is counted without stopping the process.
-    pub fn info(&self) -> ProcessInfo {
-        let waiting = self.inbox.lock().queue.len();
-        let taken = self.state.try_lock().map_or(0, |state| {
-            let actor = state.actor.try_borrow();
-            actor.map_or(0, |actor| actor.mailbox_len())
-        });
-        ProcessInfo {
-            pid: self.pid,
-            label: self.label.clone(),
-            names: self.names.lock().clone(),
-            mailbox: waiting + taken,
+    /// Signals that it has not taken in.
+    pub(super) fn incoming(&self) -> usize {
+        self.inbox.lock().queue.len()
+    }
+
+    /// Its turn waits for room elsewhere, or goes on.
+    pub(super) fn set_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Relaxed);
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let now = self.schedule.load(Ordering::Relaxed);
+        if now == Schedule::Queued as u8 {
+            Status::Runnable
+        } else if now != Schedule::Running as u8 && now != Schedule::Notified as u8 {
+            Status::Waiting
+        } else if self.suspended.load(Ordering::Relaxed) {
+            Status::Suspended
+        } else {
+            Status::Running
         }
     }
 }
@@ -500,6 +516,7 @@ fn body_bytes(signal: &Signal) -> usize {
         Signal::Response {
             result: Ok(body), ..
         } => body.len(),
+        Signal::Alias { message, .. } => message.body().len(),
         _ => 0,
     }
 }

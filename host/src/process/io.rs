@@ -62,7 +62,7 @@ impl Runtime {
             };
             match self.signal_of(process.pid, leader, signal) {
                 Sent::Ok => {}
-                Sent::Congested if leader != process.pid => self.suspend(leader),
+                Sent::Congested if leader != process.pid => self.suspend(process, leader),
                 Sent::Congested => {}
                 Sent::NoConnection => self.own_user().print(process.pid, kind, text),
             }

@@ -12,6 +12,7 @@ mod actor;
 mod crash;
 mod future;
 mod handle;
+mod info;
 mod io;
 mod native;
 mod network;
@@ -24,10 +25,12 @@ mod table;
 mod tests;
 mod timers;
 mod turns;
+mod usage;
 
-pub use actor::{Actor, Message, Vitals};
+pub use actor::{Actor, AliasMode, Message, StateInfo, Vitals};
 pub use future::FutureProgram;
-pub use handle::{Process, ProcessInfo};
+pub use handle::Process;
+pub use info::{Details, ProcessInfo, Status};
 pub use io::{MAX_OUTPUT_BYTES, User};
 pub use native::Native;
 pub use network::{Network, NoNetwork, Sent};
@@ -62,6 +65,9 @@ pub const MAILBOX_LIMIT_BYTES: usize = 512 << 20;
 /// Timers that one actor may have running; beyond that it ends with a `limit` reason.
 pub const MAX_TIMERS_PER_ACTOR: usize = 100_000;
 
+/// Aliases that one actor may have active; beyond that it ends with a `limit` reason.
+pub const MAX_ALIASES_PER_ACTOR: usize = 100_000;
+
 /// Processes that a node can hold, as many as the BEAM by default (`+P`) and fewer than pids have
 /// slots; beyond that a spawn fails with `too-many-actors`.
 pub const MAX_PROCESSES: usize = 1 << 20;
@@ -82,6 +88,11 @@ pub trait Program: Send {
     /// Which code it runs, if that has a version; also when it has just failed.
     fn code(&self) -> Option<Digest> {
         None
+    }
+
+    /// The linear memory that its state takes, in bytes; none of a program of the host's own.
+    fn memory_bytes(&self) -> u64 {
+        0
     }
 }
 

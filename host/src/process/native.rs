@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use wasm_node_protocol::{
-    CallError, Capabilities, Destination, ExitReason, Pid, SpawnError, SpawnOptions,
+    CallError, Capabilities, Destination, ExitReason, Limits, Pid, SpawnError, SpawnOptions,
 };
 
 use super::actor::Message;
@@ -54,7 +54,7 @@ impl Native {
             label: label.into(),
             parent: None,
             options: SpawnOptions::default(),
-            mailbox_limit: None,
+            limits: Limits::default(),
             capabilities: Capabilities::EVERYTHING,
         })?;
         process.with_actor(|actor| actor.set_trap_exit(true));

@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Capabilities, Destination, ExitReason, Incarnation, NodeName, Pid, Ref,
-    RegisterError, Signal, SpawnError, SpawnOptions, Target,
+    Aliased, CallError, Capabilities, Destination, ExitReason, Incarnation, Limits, NodeName, Pid,
+    Ref, RegisterError, Signal, SpawnError, SpawnOptions, Target,
 };
 
-use super::actor::{Actor, Message, Starter};
-use super::handle::{Process, ProcessInfo, Pushed};
+use super::actor::{Actor, AliasMode, Message, Starter};
+use super::handle::{Process, Pushed};
+use super::info::ProcessInfo;
 use super::io::{Nowhere, User};
 use super::network::{Network, NoNetwork, Sent};
 use super::registry::Registry;
 use super::scheduler::Scheduler;
 use super::table::Table;
 use super::timers::{Action, Timers};
-use super::{MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX};
+use super::{MAX_ALIASES_PER_ACTOR, MAX_BODY_BYTES, MAX_TIMERS_PER_ACTOR, Program, SUSPEND_MAX};
 
 /// What a new process is.
 pub struct SpawnRequest {
@@ -28,8 +29,8 @@ pub struct SpawnRequest {
     pub parent: Option<(Pid, Ref)>,
     /// Links, monitors, name.
     pub options: SpawnOptions,
-    /// Most messages in its mailbox; `None` for the default.
-    pub mailbox_limit: Option<usize>,
+    /// What its module may use; `options` may have tighter ones.
+    pub limits: Limits,
     /// What it holds from its very start.
     pub capabilities: Capabilities,
 }
@@ -142,7 +143,7 @@ impl Runtime {
             label,
             parent,
             options,
-            mailbox_limit,
+            limits,
             capabilities,
         } = request;
         let starter = parent
@@ -165,9 +166,9 @@ impl Runtime {
                     actor.add_watcher(tag, parent);
                 }
             }
-            let parent_pid = parent.map(|(parent, _)| parent);
-            let weak = Arc::downgrade(self);
-            let process = Process::new(pid, weak, label, parent_pid, actor, mailbox_limit);
+            let spawner = parent.map(|(parent, _)| parent);
+            let limits = limits.and(options.limits);
+            let process = Process::new(pid, Arc::downgrade(self), label, actor, spawner, limits);
             process.hold(capabilities);
             if parent.is_some_and(|(parent, _)| parent.node != self.node) {
                 process.remote.store(true, Ordering::Relaxed);
@@ -280,6 +281,10 @@ impl Runtime {
                 Some(process) => match process.push(&self.scheduler, signal) {
                     Pushed::Ok => Sent::Ok,
                     Pushed::Full => Sent::Congested,
+                    Pushed::TooLarge(signal) => {
+                        self.refuse_large(to, signal);
+                        Sent::Ok
+                    }
                     Pushed::Closed(signal) => {
                         self.bounce(to, signal);
                         Sent::Ok
@@ -309,10 +314,12 @@ impl Runtime {
     /// As [`Self::signal`], by a process in its turn, or of the host's own.
     fn signal_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) -> Sent {
         if to.node != self.node {
+            sender.with_actor(Actor::note_sent);
             return self.signal_of(sender.pid, to, signal);
         }
         let mut signal = Some(signal);
         let pushed = sender.with_actor(|actor| {
+            actor.note_sent();
             let to = actor.route(to, || self.table.get(to.serial))?;
             let pushed = to.push(&self.scheduler, signal.take()?);
             if matches!(pushed, Pushed::Closed(_)) {
@@ -323,6 +330,10 @@ impl Runtime {
         match (pushed, signal) {
             (Some(Pushed::Ok), _) => Sent::Ok,
             (Some(Pushed::Full), _) => Sent::Congested,
+            (Some(Pushed::TooLarge(signal)), _) => {
+                self.refuse_large(to, signal);
+                Sent::Ok
+            }
             (Some(Pushed::Closed(signal)), _) | (None, Some(signal)) => {
                 self.bounce(to, signal);
                 Sent::Ok
@@ -369,6 +380,30 @@ impl Runtime {
         }
     }
 
+    /// A signal is larger than its receiver takes: tells whoever has to know.
+    fn refuse_large(self: &Arc<Self>, to: Pid, signal: Signal) {
+        let refused = match signal {
+            Signal::Request { from, tag, .. } => Some((from, tag)),
+            Signal::Alias { message, .. } => match *message {
+                Aliased::Request { from, tag, .. } => Some((from, tag)),
+                Aliased::Info(_) | Aliased::Cast(_) => None,
+            },
+            // The answer is too large for whoever asked.
+            Signal::Response { tag, .. } => Some((to, tag)),
+            _ => None,
+        };
+        match refused {
+            Some((asker, tag)) => {
+                let result = Err(CallError::TooLarge);
+                self.signal(asker, Signal::Response { tag, result });
+            }
+            None => tracing::warn!(
+                actor = %to.display(0),
+                "dropped a message: it is larger than the actor's limit `message-bytes`"
+            ),
+        }
+    }
+
     /// A signal found nobody: tells whoever has to know.
     fn bounce(self: &Arc<Self>, nobody: Pid, signal: Signal) {
         let Some(signal) = self.for_leader(nobody, signal) else {
@@ -405,6 +440,14 @@ impl Runtime {
                         link: true,
                     },
                 );
+            }
+            Signal::Alias { message, .. } => {
+                if let request @ Signal::Request { .. } = message.signal() {
+                    self.bounce(nobody, request);
+                }
+            }
+            Signal::Unlink { from, id } => {
+                self.signal(from, Signal::UnlinkAck { from: nobody, id });
             }
             // A child whose parent ended before it could know of the link.
             Signal::Spawned {
@@ -446,6 +489,7 @@ impl Runtime {
                 let pid = self.network().whereis(name).ok_or(CallError::NoProc)?;
                 Ok((pid.node, Target::Pid(pid)))
             }
+            Destination::Alias(pid, _) => Ok((pid.node, Target::Pid(*pid))),
         }
     }
 
@@ -454,7 +498,7 @@ impl Runtime {
     /// Sends a message from a process, and suspends it if the receiver is overfull.
     pub fn send_from(self: &Arc<Self>, sender: &Process, to: Pid, signal: Signal) {
         if self.signal_from(sender, to, signal) == Sent::Congested && to != sender.pid {
-            self.suspend(to);
+            self.suspend(sender, to);
         }
     }
 
@@ -463,32 +507,38 @@ impl Runtime {
         let Ok((node, target)) = self.resolve(to) else {
             return;
         };
+        let signal = to_alias(to, signal);
         match target {
             Target::Pid(pid) => self.send_from(sender, pid, signal),
             name => {
+                sender.with_actor(Actor::note_sent);
                 let sent = self.network().send_from(sender.pid, node, name, signal);
                 if sent == Sent::Congested {
-                    self.suspend_for(node);
+                    self.suspend_for(sender, node);
                 }
             }
         }
     }
 
     /// Blocks this thread (and no lane) until `to` has room again, for a bounded time.
-    pub(super) fn suspend(self: &Arc<Self>, to: Pid) {
+    pub(super) fn suspend(self: &Arc<Self>, sender: &Process, to: Pid) {
         if to.node != self.node {
-            self.suspend_for(to.node);
+            self.suspend_for(sender, to.node);
         } else if let Some(process) = self.table.get(to.serial) {
             let until = Instant::now() + SUSPEND_MAX;
+            sender.set_suspended(true);
             self.scheduler
                 .while_blocked(self, || process.wait_for_room(until));
+            sender.set_suspended(false);
         }
     }
 
     /// As `suspend`, until the queue to another node has room.
-    fn suspend_for(self: &Arc<Self>, node: Incarnation) {
+    fn suspend_for(self: &Arc<Self>, sender: &Process, node: Incarnation) {
+        sender.set_suspended(true);
         self.scheduler
             .while_blocked(self, || self.network().wait_for_room(node, SUSPEND_MAX));
+        sender.set_suspended(false);
     }
 
     /// Sends a request; exactly one response message follows, unless it is forgotten.
@@ -526,14 +576,17 @@ impl Runtime {
                     tag,
                     body,
                 };
+                let signal = to_alias(to, signal);
                 let sent = self.send_or_deliver(asker, node, target.clone(), signal);
                 match (sent, target) {
                     (Sent::NoConnection, _) => {
                         refuse(CallError::NoConnection);
                     }
-                    (Sent::Congested, Target::Pid(pid)) if pid != asker.pid => self.suspend(pid),
+                    (Sent::Congested, Target::Pid(pid)) if pid != asker.pid => {
+                        self.suspend(asker, pid);
+                    }
                     (Sent::Congested, Target::Name(_)) if node != self.node => {
-                        self.suspend_for(node);
+                        self.suspend_for(asker, node);
                     }
                     _ => {}
                 }
@@ -610,9 +663,31 @@ impl Runtime {
 
     /// Erlang's `unlink/1`.
     pub fn unlink(self: &Arc<Self>, process: &Process, to: Pid) {
-        if process.with_actor(|actor| actor.remove_link(to)) {
-            self.signal(to, Signal::Unlink { from: process.pid });
+        if let Some(unlink) = process.with_actor(|actor| actor.remove_link(to))
+            && self.signal(to, unlink) == Sent::NoConnection
+        {
+            process.with_actor(|actor| actor.forget_unlink(to));
         }
+    }
+
+    /// Erlang's `alias/1`: another address of a process, until it is made inactive.
+    pub fn alias(&self, process: &Arc<Process>, mode: AliasMode) -> Ref {
+        let alias = self.make_ref();
+        let count = process.with_actor(|actor| {
+            actor.add_alias(alias, mode);
+            actor.aliases()
+        });
+        if count > MAX_ALIASES_PER_ACTOR {
+            process.doom(ExitReason::Limit(format!(
+                "aliases: more than {MAX_ALIASES_PER_ACTOR}"
+            )));
+        }
+        alias
+    }
+
+    /// Erlang's `unalias/1`; whether it was active.
+    pub fn unalias(&self, process: &Process, alias: Ref) -> bool {
+        process.with_actor(|actor| actor.remove_alias(alias))
     }
 
     /// Erlang's `monitor/2`.
@@ -818,5 +893,20 @@ impl Runtime {
         if process.with_actor(|actor| actor.arm_for(at)) {
             self.wake_process_at(process, at);
         }
+    }
+}
+
+/// A message to a destination, as its receiver gets it.
+fn to_alias(to: &Destination, signal: Signal) -> Signal {
+    let Destination::Alias(_, alias) = to else {
+        return signal;
+    };
+    let alias = *alias;
+    match Aliased::of(signal) {
+        Ok(message) => Signal::Alias {
+            alias,
+            message: Box::new(message),
+        },
+        Err(other) => other,
     }
 }

@@ -228,7 +228,9 @@ impl Scheduler {
         if let Some(serial) = without_lane {
             let process = runtime.process(serial);
             let doomed = || process.is_some_and(|process| process.is_doomed());
-            self.detached.enter(serial, doomed);
+            // SAFETY: no arguments, cannot fail.
+            let tid = unsafe { libc::gettid() } as u32;
+            self.detached.enter(serial, tid, doomed);
         }
     }
 

@@ -1,13 +1,15 @@
 //! Signals, ends and scheduling, with native programs in place of wasm.
 
+mod addresses;
+
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use wasm_node_protocol::{
-    CallError, Capabilities, Destination, ExitReason, Incarnation, OutputKind, Pid, Ref, Signal,
-    SpawnError, SpawnOptions,
+    CallError, Capabilities, Destination, ExitReason, Incarnation, Limits, OutputKind, Pid, Ref,
+    Signal, SpawnError, SpawnOptions,
 };
 
 use super::{
@@ -50,7 +52,10 @@ where
         label: "test".into(),
         parent: None,
         options: SpawnOptions::default(),
-        mailbox_limit: limit,
+        limits: Limits {
+            mailbox_messages: limit.map(|limit| limit as u32),
+            ..Limits::default()
+        },
         capabilities: Capabilities::default(),
     };
     let process = runtime.spawn(request).unwrap();
@@ -322,7 +327,7 @@ async fn whoever_awaits_init_hears_of_its_end() {
             label: "child".into(),
             parent: Some((native.pid(), tag)),
             options: options.clone(),
-            mailbox_limit: None,
+            limits: Limits::default(),
             capabilities: Capabilities::default(),
         };
         let process = runtime.spawn(request).unwrap();
@@ -405,7 +410,7 @@ async fn a_request_times_out_in_the_middle_of_a_turn_too() {
         label: "waiting".into(),
         parent: None,
         options: SpawnOptions::default(),
-        mailbox_limit: None,
+        limits: Limits::default(),
         capabilities: Capabilities::default(),
     };
     let process = runtime.spawn(request).unwrap();
@@ -504,7 +509,7 @@ async fn text_goes_to_the_group_leader_or_else_to_user() {
         label: "child".into(),
         parent: Some((printer.pid(), runtime.make_ref())),
         options,
-        mailbox_limit: None,
+        limits: Limits::default(),
         capabilities: Capabilities::default(),
     };
     let child = runtime.spawn(request).unwrap();
@@ -518,7 +523,7 @@ async fn text_goes_to_the_group_leader_or_else_to_user() {
             label: "never begun".into(),
             parent: None,
             options: SpawnOptions::default(),
-            mailbox_limit: None,
+            limits: Limits::default(),
             capabilities: Capabilities::default(),
         };
         runtime.spawn(request).unwrap()

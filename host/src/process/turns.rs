@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use wasm_node_protocol::{Digest, ExitReason, Signal, SpawnError};
+use wasm_node_protocol::{Digest, ExitReason, Pid, Signal, SpawnError};
 
 use super::actor::{Actor, Starter};
 use super::handle::Process;
@@ -65,28 +65,43 @@ impl Runtime {
         if let Some(reason) = process.take_doom() {
             return Some(reason);
         }
-        process.with_actor(|actor| {
+        let (ending, answers) = process.with_actor(|actor| {
             // What an actor with much to do did not take in yet stays in the inbox, where it
             // counts for those who send.
             if process.has_incoming() && actor.mailbox_len() < MAILBOX_HIGH_MESSAGES / 2 {
                 actor.accept(|queue| process.drain(queue));
             }
             actor.expire(Instant::now);
-            actor.ending()
-        })
+            (actor.ending(), actor.take_answers())
+        });
+        self.tell(process, answers);
+        ending
+    }
+
+    fn tell(self: &Arc<Self>, process: &Process, signals: Vec<(Pid, Signal)>) {
+        for (to, signal) in signals {
+            self.signal_of(process.pid, to, signal);
+        }
     }
 
     /// A turn is over; whether the process wants another at once.
     fn after(self: &Arc<Self>, process: &Arc<Process>, step: &Step, wants: bool) -> bool {
-        let (started, waiting, wake) = process.with_actor(|actor| {
+        process.cpu.turn_over();
+        let (started, waiting, wake, answers) = process.with_actor(|actor| {
             let started = if *step == Step::Starting {
                 None
             } else {
                 actor.starter.take()
             };
             actor.settle(step, Instant::now);
-            (started, actor.mailbox_len(), actor.arm())
+            (
+                started,
+                actor.mailbox_len(),
+                actor.arm(),
+                actor.take_answers(),
+            )
         });
+        self.tell(process, answers);
         if let Some(Starter { parent, tag }) = started {
             self.signal(
                 parent,
@@ -139,9 +154,7 @@ impl Runtime {
             let result = Err(SpawnError::InitFailed(reason.clone()));
             self.signal(parent, Signal::Spawned { tag, result });
         }
-        for (to, signal) in signals {
-            self.signal_of(process.pid, to, signal);
-        }
+        self.tell(process, signals);
         self.demonitor_by_name(process.pid, by_name);
         self.report_end(process, reason, code, &names, vitals);
     }

@@ -8,7 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::core::Space;
-use super::engine::{DEFAULT_MEMORY_LIMIT_BYTES, MAX_PARTS_PER_COMPONENT, MAX_TABLE_ELEMENTS};
+use super::engine::{MAX_PARTS_PER_COMPONENT, MAX_TABLE_ELEMENTS};
 use super::keyvalue::KeyvalueView;
 use super::services::Services;
 use super::stdio::{Input, Output};
@@ -31,15 +31,12 @@ pub struct ActorData {
     pub(super) budget: u32,
     /// Whether messages were left when one was taken last.
     pub(super) more_waits: bool,
-    limits: Limits,
+    /// Linear memory that the instance has, in bytes.
+    pub(super) memory_bytes: usize,
+    /// What was refused for its limits.
+    refused: Option<String>,
     wasi: Option<Box<Wasi>>,
     keyvalue_store: KeyvalueStore,
-}
-
-/// Memory, and what was refused for it.
-struct Limits {
-    memory_bytes: usize,
-    refused: Option<String>,
 }
 
 impl ActorData {
@@ -50,10 +47,6 @@ impl ActorData {
         version: Arc<About>,
         keyvalue_store: KeyvalueStore,
     ) -> Self {
-        let memory_bytes = version
-            .grants()
-            .memory_limit_bytes
-            .unwrap_or(DEFAULT_MEMORY_LIMIT_BYTES);
         Self {
             process,
             runtime,
@@ -63,10 +56,8 @@ impl ActorData {
             initialized_by_host: false,
             budget: TURN_BUDGET_MESSAGES,
             more_waits: true,
-            limits: Limits {
-                memory_bytes,
-                refused: None,
-            },
+            memory_bytes: 0,
+            refused: None,
             wasi: None,
             keyvalue_store,
         }
@@ -81,7 +72,7 @@ impl ActorData {
     pub(super) fn into_store(self, engine: &wasmtime::Engine) -> Store<Self> {
         let flavour = self.version.flavour();
         let mut store = Store::new(engine, self);
-        store.limiter(|data| &mut data.limits);
+        store.limiter(|data| data);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |context| {
             let data = context.data();
@@ -96,9 +87,21 @@ impl ActorData {
         store
     }
 
+    /// Whether all of its memories may be so large together; if not, that is noted.
+    pub(super) fn may_have(&mut self, bytes: usize) -> bool {
+        let allowed = self.process.memory_limit_bytes();
+        let fits = bytes as u64 <= allowed;
+        if !fits {
+            self.refused = Some(format!(
+                "memory: {bytes} bytes asked for, {allowed} allowed"
+            ));
+        }
+        fits
+    }
+
     /// The limit that the actor ran into, if its end may be due to that.
     pub(super) fn refused(&mut self) -> Option<String> {
-        self.limits.refused.take()
+        self.refused.take()
     }
 
     /// `wasi:keyvalue` for this actor.
@@ -167,19 +170,17 @@ impl WasiHttpView for ActorData {
     }
 }
 
-impl ResourceLimiter for Limits {
+impl ResourceLimiter for ActorData {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = desired <= self.memory_bytes;
-        if !fits {
-            self.refused = Some(format!(
-                "memory: {desired} bytes asked for, {} allowed",
-                self.memory_bytes
-            ));
+        let desired = self.memory_bytes + desired.saturating_sub(current);
+        let fits = self.may_have(desired);
+        if fits {
+            self.memory_bytes = desired;
         }
         Ok(fits)
     }

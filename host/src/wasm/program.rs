@@ -14,7 +14,7 @@ use wasmtime::component::TypedFunc;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::wasm_node::actor::types as wit;
-use super::core::{Asleep, CoreInstance};
+use super::core::{Asleep, CoreInstance, MemoryLimit};
 use super::data::ActorData;
 use super::services::Services;
 use super::stack::TooManyFibers;
@@ -269,6 +269,18 @@ impl Program for WasmProgram {
 
     fn code(&self) -> Option<Digest> {
         self.runs
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let bytes = match &self.phase {
+            Phase::Ready(Instance { code, .. }) => match code {
+                Running::Core(instance) => instance.memory_bytes(),
+                Running::Component(component) => component.store.data().memory_bytes,
+            },
+            Phase::Asleep(asleep, _) => asleep.kept_bytes(),
+            Phase::Fresh(_) | Phase::Waiting(_) | Phase::Over => 0,
+        };
+        bytes as u64
     }
 }
 
@@ -548,6 +560,9 @@ fn reason_of(error: &wasmtime::Error, data: &mut ActorData) -> ExitReason {
 fn instance_error(error: &wasmtime::Error) -> ExitReason {
     if let Some(error) = error.downcast_ref::<TooManyFibers>() {
         return ExitReason::Limit(error.to_string());
+    }
+    if let Some(MemoryLimit(limit)) = error.downcast_ref() {
+        return ExitReason::Limit(limit.clone());
     }
     trap_reason(error)
 }

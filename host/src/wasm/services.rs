@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasm_node_protocol::global::{Requester, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError};
-use wasm_node_protocol::{Capabilities, NodeKind, Pid, Ref, SpawnError, SpawnOptions};
+use wasm_node_protocol::{Capabilities, Limits, NodeKind, Pid, Ref, SpawnError, SpawnOptions};
 
 use super::version::UpgradeReport;
 use crate::process::Process;
@@ -14,10 +14,8 @@ use crate::process::Process;
 pub struct Grants {
     /// What its actors may hold: each gets what of these its parent holds and passes on.
     pub capabilities: Capabilities,
-    /// Most bytes of linear memory; `None` for the default.
-    pub memory_limit_bytes: Option<usize>,
-    /// Most messages in the mailbox; `None` for the default.
-    pub mailbox_limit: Option<usize>,
+    /// What one of its actors may use, at most.
+    pub limits: Limits,
 }
 
 /// A set of nodes, as `node.nodes` has it.

@@ -7,8 +7,9 @@ use wasm_node_protocol::{Incarnation, NodeKind};
 
 use super::bindings::wasm_node::actor::global::Resolver;
 use super::bindings::wasm_node::actor::groups::GroupError;
+use super::bindings::wasm_node::actor::process::{InfoItem, Limits, Status};
 use super::bindings::wasm_node::actor::types as wit;
-use crate::process::{Message, Step};
+use crate::process::{self, Message, Step};
 
 impl From<protocol::Pid> for wit::Pid {
     fn from(pid: protocol::Pid) -> Self {
@@ -61,6 +62,7 @@ impl From<protocol::ExitReason> for wit::ExitReason {
             Reason::Limit(text) => Self::Limit(text),
             Reason::Error(text) => Self::Error(text),
             Reason::Custom(data) => Self::Custom(data.into()),
+            Reason::ShutdownWith(data) => Self::ShutdownWith(data.into()),
         }
     }
 }
@@ -80,8 +82,91 @@ impl From<wit::ExitReason> for protocol::ExitReason {
             Reason::Limit(text) => Self::Limit(text),
             Reason::Error(text) => Self::Error(text),
             Reason::Custom(data) => Self::Custom(data.into()),
+            Reason::ShutdownWith(data) => Self::ShutdownWith(data.into()),
         }
     }
+}
+
+impl From<Limits> for protocol::Limits {
+    fn from(limits: Limits) -> Self {
+        let Limits {
+            memory_bytes,
+            mailbox_messages,
+            message_bytes,
+            turn_cpu_ms,
+            cpu_ms,
+        } = limits;
+        Self {
+            memory_bytes,
+            mailbox_messages,
+            message_bytes,
+            turn_cpu_ms,
+            cpu_ms,
+        }
+    }
+}
+
+impl From<protocol::Limits> for Limits {
+    fn from(limits: protocol::Limits) -> Self {
+        let protocol::Limits {
+            memory_bytes,
+            mailbox_messages,
+            message_bytes,
+            turn_cpu_ms,
+            cpu_ms,
+        } = limits;
+        Self {
+            memory_bytes,
+            mailbox_messages,
+            message_bytes,
+            turn_cpu_ms,
+            cpu_ms,
+        }
+    }
+}
+
+/// What is known of an actor, item by item.
+pub(super) fn info_items(details: process::Details) -> Vec<InfoItem> {
+    let process::Details {
+        info,
+        links,
+        monitors,
+        monitored_by,
+    } = details;
+    let status = match info.status {
+        process::Status::Waiting => Status::Waiting,
+        process::Status::Runnable => Status::Runnable,
+        process::Status::Running => Status::Running,
+        process::Status::Suspended => Status::Suspended,
+    };
+    let pids = |pids: Vec<protocol::Pid>| pids.into_iter().map(Into::into).collect();
+    let mut items = vec![
+        InfoItem::Module(info.label),
+        InfoItem::Status(status),
+        InfoItem::RegisteredNames(info.names),
+        InfoItem::MailboxMessages(u32::try_from(info.mailbox).unwrap_or(u32::MAX)),
+    ];
+    items.extend(info.parent.map(|parent| InfoItem::Parent(parent.into())));
+    items.extend([
+        InfoItem::Limits(info.limits.into()),
+        InfoItem::CpuUs(info.cpu.as_micros() as u64),
+        InfoItem::Turns(info.turns),
+    ]);
+    let Some(state) = info.state else {
+        return items;
+    };
+    let reductions = info.turns + state.messages_in + state.messages_out;
+    items.push(InfoItem::Reductions(reductions));
+    items.extend(state.memory_bytes.map(InfoItem::MemoryBytes));
+    items.extend([
+        InfoItem::TrapExit(state.trap_exit),
+        InfoItem::MessagesIn(state.messages_in),
+        InfoItem::MessagesOut(state.messages_out),
+        InfoItem::Links(pids(links)),
+        InfoItem::Monitors(pids(monitors)),
+        InfoItem::MonitoredBy(pids(monitored_by)),
+    ]);
+    items
 }
 
 impl From<protocol::CallError> for wit::CallError {
@@ -182,6 +267,7 @@ pub(super) fn destination(to: wit::Destination) -> protocol::Destination {
             Err(_) => protocol::Destination::Name(String::new()),
         },
         To::Global(name) => protocol::Destination::Global(name),
+        To::Alias(alias) => protocol::Destination::Alias(alias.pid.into(), alias.tag.into()),
     }
 }
 

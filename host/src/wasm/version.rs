@@ -181,10 +181,6 @@ impl About {
     pub(super) fn flavour(&self) -> Flavour {
         self.flavour
     }
-
-    pub(super) fn grants(&self) -> &Grants {
-        &self.identity.grants
-    }
 }
 
 impl Code {

@@ -204,13 +204,15 @@ fn a_first_child_that_fails_ends_those_before_it_in_reverse() {
 }
 
 #[test]
-fn an_exit_signal_of_another_ends_all_in_reverse() {
+fn an_exit_signal_of_another_is_ignored_and_stop_ends_all_in_reverse() {
     let mut test = Test::up(Strategy::OneForOne, ABC);
     test.machine.exited(
         &mut test.actors,
         Pid { node: 9, serial: 9 },
         ExitReason::Shutdown,
     );
+    assert_eq!(test.did(), []);
+    test.machine.stop(&mut test.actors, ExitReason::Shutdown);
     for id in ["c", "b", "a"] {
         assert_eq!(test.did(), [shutdown(id)]);
         assert_eq!(test.machine.finished(), None);
@@ -247,7 +249,8 @@ fn restart_types() {
         test.ends("a", reason.clone());
         let did = test.did();
         assert_eq!(did == [spawn("a")], again, "{restart:?} {reason:?} {did:?}");
-        assert_eq!(test.ids().len(), if again { 2 } else { 1 });
+        let kept = restart != Temporary;
+        assert_eq!(test.ids().len(), if kept { 2 } else { 1 });
     }
 }
 
@@ -386,7 +389,7 @@ fn a_slow_start_holds_up_no_other() {
 }
 
 #[test]
-fn terminated_children_are_forgotten() {
+fn terminated_children_are_kept_until_they_are_started_again_or_deleted() {
     let mut test = Test::up(Strategy::OneForAll, ABC);
     test.machine.terminate_child(&mut test.actors, "b", 1);
     test.machine.terminate_child(&mut test.actors, "b", 2);
@@ -398,7 +401,30 @@ fn terminated_children_are_forgotten() {
     test.ends("b", ExitReason::Shutdown);
     let gone = |who| Did::Reply(who, Reply::Terminated(true));
     assert_eq!(test.did(), [gone(1), gone(2)]);
-    assert_eq!(test.ids(), ["a", "c"]);
+    assert_eq!(test.ids(), ["a", "b", "c"]);
+    test.machine.terminate_child(&mut test.actors, "b", 4);
+    assert_eq!(test.did(), [gone(4)]);
+    let again = ChildSpec::new("b", "m", vec![]);
+    test.machine.start_child(&mut test.actors, again, 5);
+    let present = Reply::Started(Err(StartError::AlreadyPresent));
+    assert_eq!(test.did(), [Did::Reply(5, present)]);
+
+    // It keeps its place when a start of it fails.
+    test.machine.restart_child(&mut test.actors, "b", 6);
+    assert_eq!(test.did(), [spawn("b")]);
+    test.fails_to_start("b", crash());
+    let failed = ChildError::Start(StartError::Failed(crash()));
+    assert_eq!(test.did(), [Did::Reply(6, Reply::Restarted(Err(failed)))]);
+    test.machine.restart_child(&mut test.actors, "b", 7);
+    test.starts("b");
+    let (pid, _) = test.actors.find("b");
+    let started = Did::Reply(7, Reply::Restarted(Ok(pid)));
+    assert_eq!(test.did(), [spawn("b"), started]);
+    assert_eq!(test.machine.delete_child("b"), Err(ChildError::Running));
+    test.machine.restart_child(&mut test.actors, "b", 8);
+    let running = Reply::Restarted(Err(ChildError::Running));
+    assert_eq!(test.did(), [Did::Reply(8, running)]);
+    assert_eq!(test.machine.count().active, 3);
 }
 
 #[test]
@@ -418,7 +444,9 @@ fn a_child_terminated_while_it_starts_goes_once() {
     test.machine
         .exited(&mut test.actors, pid, ExitReason::Shutdown);
     assert_eq!(test.did(), [Did::Reply(2, Reply::Terminated(true))]);
-    assert_eq!(test.ids(), [""; 0]);
+    assert_eq!(test.ids(), ["a"]);
+    assert_eq!(test.machine.delete_child("a"), Ok(()));
+    assert_eq!(test.machine.delete_child("a"), Err(ChildError::NotFound));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::frame::{Batch, FrameReader, FrameWriter, MAX_MESSAGE_BYTES};
 use crate::global::NameFact;
 use crate::groups::{GroupChange, GroupEvent, Members};
 use crate::ids::NodeName;
-use crate::signal::{NodeEvent, NodeKind, OutputKind};
+use crate::signal::{Aliased, Limits, NodeEvent, NodeKind, OutputKind};
 
 fn pid() -> impl Strategy<Value = Pid> {
     (any::<u64>(), any::<u64>()).prop_map(|(node, serial)| Pid {
@@ -72,7 +72,12 @@ fn signal() -> impl Strategy<Value = Signal> {
             .prop_map(|(tag, result)| Signal::Response { tag, result }),
         reference().prop_map(|tag| Signal::Forget { tag }),
         pid().prop_map(|from| Signal::Link { from }),
-        pid().prop_map(|from| Signal::Unlink { from }),
+        (pid(), any::<u64>()).prop_map(|(from, id)| Signal::Unlink { from, id }),
+        (pid(), any::<u64>()).prop_map(|(from, id)| Signal::UnlinkAck { from, id }),
+        (reference(), body()).prop_map(|(alias, body)| Signal::Alias {
+            alias,
+            message: Box::new(Aliased::Info(body)),
+        }),
         (pid(), reference()).prop_map(|(from, tag)| Signal::Monitor { from, tag }),
         reference().prop_map(|tag| Signal::Demonitor { tag }),
         (reference(), pid(), reason()).prop_map(|(tag, pid, reason)| Signal::Down {

@@ -198,7 +198,11 @@ impl Membership {
                     _ => {}
                 }
                 let asked = node.asked & node.keep;
-                if node.up.is_none() && node.wanted {
+                // One that was cut a moment ago may still have the old link: ask it again.
+                let waits_for = WaitsFor::Node(name.clone());
+                let stale = refusal == Some(&Refusal::AlreadyConnected)
+                    && self.requests.iter().any(|r| r.waits_for == waits_for);
+                if node.up.is_none() && (node.wanted || stale) {
                     let at = node.retry.schedule(now, &mut self.random);
                     self.wake_at(at);
                 }

@@ -494,3 +494,12 @@ fn of_two_simultaneous_dials_both_sides_keep_the_same() {
         );
     }
 }
+
+#[test]
+fn a_connect_asks_again_while_the_other_side_has_a_link_that_was_cut() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let (link, ..) = dials(&connect(&mut node, 1, "b@h", false))[0].clone();
+    // No answer yet: the old link will be gone in a moment.
+    assert_eq!(down(&mut node, link, Some(Refusal::AlreadyConnected)), []);
+    assert_eq!(dials(&wait(&mut node)).len(), 1);
+}

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::watchdog::thread_cpu;
+
 /// How long a lane waits for turns to end, at most.
 const LANE_PAUSE: Duration = Duration::from_millis(1);
 
@@ -33,15 +35,23 @@ pub(super) struct Detached {
 struct Turn {
     serial: u64,
     ends: bool,
+    /// Its thread, and what that had computed when it was looked at last.
+    tid: u32,
+    cpu: Duration,
 }
 
 impl Detached {
     /// A turn is about to lose its lane.
-    pub(super) fn enter(&self, serial: u64, has_to_end: impl FnOnce() -> bool) {
+    pub(super) fn enter(&self, serial: u64, tid: u32, has_to_end: impl FnOnce() -> bool) {
         let mut turns = self.turns.lock();
         // Under the lock: whoever dooms the process first sets that, then comes here.
         let ends = has_to_end();
-        turns.push(Turn { serial, ends });
+        turns.push(Turn {
+            serial,
+            ends,
+            tid,
+            cpu: thread_cpu(tid),
+        });
         if ends {
             self.ending.fetch_add(1, Ordering::Relaxed);
         }
@@ -55,6 +65,23 @@ impl Detached {
         };
         if turns.swap_remove(at).ends && self.ending.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.none_ending.notify_all();
+        }
+    }
+
+    /// Says of each what it has computed since this was asked last, or since it came here.
+    pub(super) fn charge(&self, mut computed: impl FnMut(u64, Duration)) {
+        let charges: Vec<_> = {
+            let mut turns = self.turns.lock();
+            let since_last = |turn: &mut Turn| {
+                let cpu = thread_cpu(turn.tid);
+                let since = cpu.saturating_sub(std::mem::replace(&mut turn.cpu, cpu));
+                (turn.serial, since)
+            };
+            turns.iter_mut().map(since_last).collect()
+        };
+        // Whoever is charged may have to end, which takes the lock.
+        for (serial, since) in charges {
+            computed(serial, since);
         }
     }
 
@@ -105,9 +132,9 @@ mod tests {
     #[test]
     fn others_pause_until_the_last_that_has_to_end_has_left() {
         let detached = Arc::<Detached>::default();
-        detached.enter(1, || false);
-        detached.enter(2, || true);
-        detached.enter(3, || false);
+        detached.enter(1, 0, || false);
+        detached.enter(2, 0, || true);
+        detached.enter(3, 0, || false);
         detached.doomed(3);
         detached.doomed(3);
         detached.doomed(9);
@@ -137,7 +164,7 @@ mod tests {
         let mut last = None;
         detached.pause_lane(&mut last);
         assert_eq!(last, None);
-        detached.enter(1, || true);
+        detached.enter(1, 0, || true);
         detached.pause_lane(&mut last);
         let paused = last.unwrap();
         detached.pause_lane(&mut last);

@@ -1,5 +1,6 @@
 //! What looks at the lanes every millisecond: drives the engine's epochs, takes lanes from turns
-//! that run long, and fetches helpers for processes that wait behind one.
+//! that run long, fetches helpers for processes that wait behind one, and charges processes for what
+//! their threads compute (`process/usage.rs`).
 //!
 //! Contract: judges a turn by what its thread has computed, so that one which the operating system
 //! has taken off its processor keeps its lane. Sleeps while nothing runs.
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use wasm_node_protocol::ExitReason;
 
-use super::{EPOCH_TICK, MAX_DETACHED_THREADS, NO_DRIVER, Scheduler, start_driver};
+use super::{EPOCH_TICK, Lane, MAX_DETACHED_THREADS, NO_DRIVER, Scheduler, start_driver};
 use crate::process::runtime::Runtime;
+use crate::process::usage::Look;
 
 /// Looks of the watchdog that find the same turn still running, and computing for at least
 /// [`CPU_BEFORE_DETACH`], before its lane is given to another thread.
@@ -34,6 +36,7 @@ const DETACHED_NICENESS: i32 = 19;
 /// The watchdog's whole life.
 pub(super) fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
     let mut seen: Vec<Seen> = Vec::new();
+    let mut meters: Vec<Meter> = Vec::new();
     loop {
         std::thread::sleep(EPOCH_TICK);
         let Some(runtime) = runtime.upgrade() else {
@@ -45,6 +48,10 @@ pub(super) fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
         }
         tick();
         seen.resize(scheduler.lanes.len(), Seen::default());
+        meters.resize(scheduler.lanes.len(), Meter::default());
+        scheduler.detached.charge(|serial, computed| {
+            charge(&runtime, serial, computed, Look::Again);
+        });
         let mut long = scheduler.detached_threads.load(Ordering::Relaxed) > 0;
         for (at, lane) in scheduler.lanes.iter().enumerate() {
             if lane.driver.load(Ordering::Acquire) == NO_DRIVER {
@@ -52,6 +59,7 @@ pub(super) fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
             }
             let turn = lane.turn.load(Ordering::Acquire);
             let seen = &mut seen[at];
+            let cpu = meters[at].read(&runtime, lane, turn);
             if turn.is_multiple_of(2) || turn != seen.turn {
                 *seen = Seen {
                     turn,
@@ -63,7 +71,6 @@ pub(super) fn watch(runtime: &Weak<Runtime>, tick: &dyn Fn()) {
             seen.ticks += 1;
             long = true;
             release_next(scheduler, at);
-            let cpu = thread_cpu(lane.driver_tid.load(Ordering::Relaxed));
             let computed = cpu.saturating_sub(*seen.cpu.get_or_insert(cpu));
             if seen.ticks >= TICKS_BEFORE_DETACH && computed >= CPU_BEFORE_DETACH {
                 take_lane(&runtime, at, turn, Some(computed));
@@ -94,8 +101,58 @@ struct Seen {
     cpu: Option<Duration>,
 }
 
+/// What a lane's thread had computed at the last look, and the turn that ran then.
+#[derive(Clone, Copy, Default)]
+struct Meter {
+    tid: u32,
+    cpu: Duration,
+    turn: u64,
+}
+
+impl Meter {
+    /// Charges what was computed since to the process that runs, or that ran last; what the
+    /// thread has computed since it began.
+    fn read(&mut self, runtime: &Arc<Runtime>, lane: &Lane, turn: u64) -> Duration {
+        let tid = lane.driver_tid.load(Ordering::Relaxed);
+        let unchanged = tid == self.tid && turn == self.turn;
+        if unchanged && turn.is_multiple_of(2) {
+            // Nothing ran meanwhile.
+            return self.cpu;
+        }
+        let cpu = thread_cpu(tid);
+        let before = if tid == self.tid {
+            self.cpu
+        } else {
+            Duration::ZERO
+        };
+        let look = match turn.is_multiple_of(2) {
+            true => Look::None,
+            false if unchanged => Look::Again,
+            false => Look::First,
+        };
+        *self = Self { tid, cpu, turn };
+        let computed = cpu.saturating_sub(before);
+        let current = lane.current.load(Ordering::Relaxed);
+        // Of the turn that was seen, or nobody's.
+        if lane.turn.load(Ordering::Acquire) == turn {
+            charge(runtime, current, computed, look);
+        } else {
+            charge(runtime, current, computed, Look::None);
+        }
+        cpu
+    }
+}
+
+fn charge(runtime: &Arc<Runtime>, serial: u64, computed: Duration, look: Look) {
+    if let Some(process) = runtime.process(serial)
+        && let Some(limit) = process.cpu.charge(&process.bounds, computed, look)
+    {
+        process.doom(ExitReason::Limit(limit));
+    }
+}
+
 /// What a thread of this process has computed since it began; zero if it is gone.
-fn thread_cpu(tid: u32) -> Duration {
+pub(super) fn thread_cpu(tid: u32) -> Duration {
     // How Linux numbers the clocks of threads (`CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED`).
     let clock = (!(tid as libc::clockid_t) << 3) | 6;
     let mut time = libc::timespec {
@@ -144,7 +201,7 @@ fn take_lane(runtime: &Arc<Runtime>, at: usize, turn: u64, computed: Option<Dura
     // Before its thread can leave; undone if it kept its lane.
     let process = runtime.process(current);
     let doomed = || process.is_some_and(|process| process.is_doomed());
-    scheduler.detached.enter(current, doomed);
+    scheduler.detached.enter(current, tid, doomed);
     if !scheduler.detach(runtime, at, turn) {
         scheduler.detached.leave(current);
     } else if computed.is_some() {

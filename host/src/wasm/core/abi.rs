@@ -60,6 +60,10 @@ pub(in crate::wasm) struct Space {
 const FREE_BLOCK_STEP_BYTES: usize = 16;
 const FREE_LISTS: usize = 32;
 
+/// The canonical ABI's `MAX_FLAT_PARAMS`: parameters of more than so many arguments lie in memory,
+/// and one argument points there.
+pub(super) const MAX_FLAT_PARAMS: usize = 16;
+
 /// An instance that values are lowered into.
 pub(super) struct Guest<'a> {
     store: StoreContextMut<'a, ActorData>,

@@ -16,7 +16,9 @@ use crate::wasm::bindings::wasm_node::actor::global::Resolver;
 use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
 use crate::wasm::bindings::wasm_node::actor::io::LogLevel;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
-use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
+use crate::wasm::bindings::wasm_node::actor::process::{
+    AliasMode, InfoItem, Limits, SpawnFlags, SpawnOptions, Status,
+};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
 
 struct Contract {
@@ -150,6 +152,10 @@ fn every_type_lies_where_the_contract_says() {
     contract.same_layout::<wit::SaveError>("save-error");
     contract.same_layout::<SpawnFlags>("spawn-flags");
     contract.same_layout::<SpawnOptions>("spawn-options");
+    contract.same_layout::<Limits>("limits");
+    contract.same_layout::<AliasMode>("alias-mode");
+    contract.same_layout::<Status>("status");
+    contract.same_layout::<InfoItem>("info-item");
     contract.same_layout::<Resolver>("resolver");
     contract.same_layout::<NodeSet>("node-set");
     contract.same_layout::<wit::OutputKind>("output-kind");
@@ -170,6 +176,9 @@ fn every_tag_means_its_case() {
     contract.same_cases::<wit::Outcome>("outcome");
     contract.same_cases::<wit::Start>("start");
     contract.same_cases::<wit::SaveError>("save-error");
+    contract.same_cases::<AliasMode>("alias-mode");
+    contract.same_cases::<Status>("status");
+    contract.same_cases::<InfoItem>("info-item");
     contract.same_cases::<Resolver>("resolver");
     contract.same_cases::<NodeSet>("node-set");
     contract.same_cases::<wit::OutputKind>("output-kind");

@@ -26,7 +26,7 @@ const ENTRIES_PER_VISIT: usize = 4;
 pub(in crate::wasm) struct Awake {
     count: AtomicUsize,
     /// Who was given an instance, in that order, with its turns when it was last looked at.
-    order: Mutex<VecDeque<(Weak<Guest>, u32)>>,
+    order: Mutex<VecDeque<(Weak<Guest>, u64)>>,
     /// Whether the log has it that actors are put aside.
     said: AtomicBool,
 }

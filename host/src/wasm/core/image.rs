@@ -26,6 +26,12 @@ pub(super) struct Changes {
     bytes: Vec<u8>,
 }
 
+impl Changes {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl Image {
     /// Of a memory whose size is a multiple of wasm's page, 64 KiB.
     pub(super) fn of(memory: &[u8]) -> Self {

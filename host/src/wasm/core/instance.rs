@@ -94,6 +94,11 @@ struct Fresh {
     globals: Vec<Val>,
 }
 
+/// The actor may not even have the memory that its module begins with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::wasm) struct MemoryLimit(pub(in crate::wasm) String);
+
 /// An actor's instance, or one that waits for an actor.
 pub(in crate::wasm) struct CoreInstance {
     store: Store<ActorData>,
@@ -109,6 +114,13 @@ pub(in crate::wasm) struct Asleep {
     memory_bytes: usize,
     changes: Changes,
     globals: Vec<Val>,
+}
+
+impl Asleep {
+    /// What is kept of the actor's memory, in bytes.
+    pub(in crate::wasm) fn kept_bytes(&self) -> usize {
+        self.changes.bytes()
+    }
 }
 
 impl CoreCode {
@@ -182,6 +194,14 @@ impl CoreCode {
             }
             None => self.instantiate(data)?,
         };
+        let memory_bytes = instance.space.memory.data_size(&instance.store);
+        instance.store.data_mut().memory_bytes = memory_bytes;
+        if !instance.store.data_mut().may_have(memory_bytes) {
+            // Not what the module is to blame for: the next actor may have more.
+            let limit = instance.store.data_mut().refused().unwrap_or_default();
+            self.vacate(instance);
+            return Err(MemoryLimit(limit).into());
+        }
         // The first instance has settled whether they can sleep.
         let can_sleep = self.fresh.get().is_some_and(Option::is_some);
         instance.visit = can_sleep.then(|| self.awake.enter(&process));
@@ -244,7 +264,13 @@ impl CoreCode {
 
     fn instantiate(&self, data: ActorData) -> Result<Box<CoreInstance>> {
         let mut store = data.into_store(self.pre.module().engine());
-        let instance = self.pre.instantiate(&mut store)?;
+        let instance = match self.pre.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => {
+                let limit = store.data_mut().refused();
+                return Err(limit.map_or(error, |limit| MemoryLimit(limit).into()));
+            }
+        };
         let gone = || format_err!("an export is not what it was");
         let mut find = |export: &ModuleExport| instance.get_module_export(&mut store, export);
         let function = |found: Option<Extern>| found.and_then(Extern::into_func);
@@ -331,6 +357,11 @@ fn require_type(module: &Module, name: &str, params: &[ValType], results: usize)
 }
 
 impl CoreInstance {
+    /// Its linear memory, in bytes.
+    pub(in crate::wasm) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
+    }
+
     /// The data behind its imports.
     pub(in crate::wasm) fn data_mut(&mut self) -> &mut ActorData {
         self.store.data_mut()

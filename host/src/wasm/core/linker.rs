@@ -3,7 +3,7 @@
 
 use wasmtime::{AsContextMut, FuncType, Linker, Result, ValRaw, ValType, bail};
 
-use super::abi::{Guest, Lift, Lower};
+use super::abi::{Guest, Lift, Lower, MAX_FLAT_PARAMS};
 use crate::wasm::bindings::wasm_node::actor::{
     code, global, groups, io, mailbox, node, process, registry, timer,
 };
@@ -58,7 +58,11 @@ fn processes(all: &mut Imports) -> Result<()> {
     all.add("group-leader", |d, ()| Host::group_leader(d))?;
     all.add("set-group-leader", |d, (target, leader)| {
         Host::set_group_leader(d, target, leader)
-    })
+    })?;
+    all.add("alias", |d, (mode,)| Host::alias(d, mode))?;
+    all.add("unalias", |d, (alias,)| Host::unalias(d, alias))?;
+    all.add("info", |d, (target,)| Host::info(d, target))?;
+    all.add("tighten", |d, (limits,)| Host::tighten(d, limits))
 }
 
 fn names(all: &mut Imports) -> Result<()> {
@@ -151,9 +155,6 @@ fn surroundings(all: &mut Imports) -> Result<()> {
         io::Host::log(d, level, text, fields)
     })
 }
-
-/// As many arguments as a function has at most: the component model's `MAX_FLAT_PARAMS`.
-const MAX_FLAT_PARAMS: usize = 16;
 
 fn load_params<P: Lift>(at: u32, memory: &[u8]) -> Result<P> {
     let at = at as usize;

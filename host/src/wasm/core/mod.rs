@@ -23,6 +23,6 @@ mod tests;
 pub(super) use abi::Space;
 pub(super) use awake::Awake;
 pub use awake::MAX_AWAKE_ACTORS;
-pub(super) use instance::{Asleep, CoreCode, CoreInstance};
+pub(super) use instance::{Asleep, CoreCode, CoreInstance, MemoryLimit};
 pub(super) use linker::linker;
 pub use shape::{CoreModule, unbundle};

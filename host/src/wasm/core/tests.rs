@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use wasm_node_protocol::{Capabilities, Incarnation, SpawnOptions};
+use wasm_node_protocol::{Capabilities, Incarnation, Limits, SpawnOptions};
 use wasmparser::{Validator, WasmFeatures};
 
 use super::awake::{Awake, MAX_AWAKE_ACTORS};
@@ -282,7 +282,7 @@ fn process(runtime: &Arc<Runtime>) -> Arc<Process> {
         label: "test".into(),
         parent: None,
         options: SpawnOptions::default(),
-        mailbox_limit: None,
+        limits: Limits::default(),
         capabilities: Capabilities::default(),
     };
     runtime.spawn(request).unwrap()

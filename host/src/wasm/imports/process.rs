@@ -2,14 +2,15 @@
 
 use wasm_node_protocol::{self as protocol, Capabilities, SpawnOptions};
 
+use crate::process::AliasMode;
 use crate::wasm::bindings::wasm_node::actor::process::{
-    Host, SpawnFlags, SpawnOptions as WitOptions,
+    AliasMode as WitAliasMode, Host, InfoItem, Limits, SpawnFlags, SpawnOptions as WitOptions,
 };
 use crate::wasm::bindings::wasm_node::actor::types::{
-    Destination, ExitReason, Pid, Ref, SpawnError,
+    Destination, ExitReason, Pid, Ref, ReplyTo, SpawnError,
 };
 use crate::wasm::data::ActorData;
-use crate::wasm::values::destination;
+use crate::wasm::values::{destination, info_items};
 
 fn options(options: WitOptions) -> Result<SpawnOptions, protocol::SpawnError> {
     let capabilities = options.capabilities.map(Capabilities::parse).transpose();
@@ -24,6 +25,7 @@ fn options(options: WitOptions) -> Result<SpawnOptions, protocol::SpawnError> {
         global: options.global,
         group_leader: options.group_leader.map(Into::into),
         capabilities,
+        limits: options.limits.map(Into::into).unwrap_or_default(),
     })
 }
 
@@ -105,6 +107,31 @@ impl Host for ActorData {
     fn set_group_leader(&mut self, target: Pid, leader: Pid) -> wasmtime::Result<()> {
         self.runtime
             .set_group_leader(&self.process, target.into(), leader.into());
+        Ok(())
+    }
+
+    fn alias(&mut self, mode: WitAliasMode) -> wasmtime::Result<ReplyTo> {
+        let mode = match mode {
+            WitAliasMode::Explicit => AliasMode::Explicit,
+            WitAliasMode::Reply => AliasMode::Reply,
+        };
+        Ok(ReplyTo {
+            pid: self.process.pid.into(),
+            tag: self.runtime.alias(&self.process, mode).into(),
+        })
+    }
+
+    fn unalias(&mut self, alias: ReplyTo) -> wasmtime::Result<bool> {
+        let own = self.process.pid == alias.pid.into();
+        Ok(own && self.runtime.unalias(&self.process, alias.tag.into()))
+    }
+
+    fn info(&mut self, target: Pid) -> wasmtime::Result<Option<Vec<InfoItem>>> {
+        Ok(self.runtime.details(target.into()).map(info_items))
+    }
+
+    fn tighten(&mut self, limits: Limits) -> wasmtime::Result<()> {
+        self.process.tighten(limits.into());
         Ok(())
     }
 }

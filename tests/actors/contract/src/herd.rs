@@ -86,6 +86,7 @@ impl Herd {
                         global: None,
                         group_leader: None,
                         capabilities: None,
+                        limits: None,
                     };
                     let args = format!("member {}", self.begun);
                     self.begun += 1;

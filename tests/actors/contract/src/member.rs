@@ -361,6 +361,7 @@ pub fn reason(text: &str) -> ExitReason {
         "trap" => ExitReason::Trap(rest.into()),
         "limit" => ExitReason::Limit(rest.into()),
         "custom" => ExitReason::Custom(rest.into()),
+        "shutdown-with" => ExitReason::ShutdownWith(rest.into()),
         _ => ExitReason::Error(rest.into()),
     }
 }

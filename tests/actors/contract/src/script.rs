@@ -9,12 +9,15 @@ use wasm_node_sdk::bindings::wasm_node::actor::global::Resolver;
 use wasm_node_sdk::bindings::wasm_node::actor::groups::GroupError;
 use wasm_node_sdk::bindings::wasm_node::actor::io::LogLevel;
 use wasm_node_sdk::bindings::wasm_node::actor::node::NodeSet;
-use wasm_node_sdk::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
+use wasm_node_sdk::bindings::wasm_node::actor::process::{
+    AliasMode, InfoItem, Limits, SpawnFlags, SpawnOptions,
+};
 use wasm_node_sdk::bindings::wasm_node::actor::{
     code, global, groups, io, mailbox, node, process, registry, timer,
 };
 use wasm_node_sdk::{
-    CallError, Destination, ExitReason, Message, Outcome, Pid, Ref, RegisterError, SpawnError,
+    CallError, Destination, ExitReason, Message, Outcome, Pid, Ref, RegisterError, ReplyTo,
+    SpawnError,
 };
 
 use crate::receive;
@@ -32,6 +35,14 @@ const NOBODY: Pid = Pid { node: 1, serial: 1 };
 const NO_REF: Ref = Ref { node: 1, serial: 1 };
 const NO_NODE: &str = "nobody@127.0.0.1";
 const SOON_MS: u32 = 20;
+/// Loose enough to be met by all of this.
+const LIMITS: Limits = Limits {
+    memory_bytes: Some(100 << 20),
+    mailbox_messages: Some(500_000),
+    message_bytes: Some(60 << 20),
+    turn_cpu_ms: Some(60_000),
+    cpu_ms: Some(600_000),
+};
 
 struct Script {
     module: String,
@@ -77,6 +88,8 @@ impl Script {
         self.spawns().await;
         self.ends().await;
         self.links(me).await;
+        self.aliases(me).await;
+        self.about(me).await;
         self.traps().await;
         self.far(me).await;
     }
@@ -447,6 +460,7 @@ impl Script {
             global: global.map(String::from),
             group_leader: None,
             capabilities: None,
+            limits: None,
         };
         let none = options(SpawnFlags::empty(), None, None);
         for module in ["no such module", "", &"m".repeat(70_000), &"0".repeat(64)] {
@@ -575,6 +589,66 @@ impl Script {
         process::demonitor(NO_REF);
     }
 
+    async fn aliases(&mut self, me: Pid) {
+        for mode in [AliasMode::Explicit, AliasMode::Reply] {
+            let alias = process::alias(mode);
+            self.say("alias", alias.tag);
+            let to = Destination::Alias(alias);
+            let sent = mailbox::send_to(&to, b"by alias");
+            self.expect("by alias", sent, 1).await;
+            let cast = mailbox::cast(&to, b"by alias");
+            let reached = usize::from(mode == AliasMode::Explicit);
+            self.expect("by alias again", cast, reached).await;
+            self.say("unalias", process::unalias(alias));
+            self.say("unalias", process::unalias(alias));
+            self.say("gone", mailbox::send_to(&to, b"too late"));
+            let tag = mailbox::request(&to, b"too late", None);
+            self.expect("gone", tag, 1).await;
+        }
+        let foreign = ReplyTo {
+            pid: NOBODY,
+            tag: NO_REF,
+        };
+        self.say("foreign", process::unalias(foreign));
+        let tag = mailbox::request(&Destination::Alias(foreign), b"", None);
+        self.expect("foreign", tag, 1).await;
+        let _ = me;
+    }
+
+    /// What is the same in every run of `process.info`.
+    async fn about(&mut self, me: Pid) {
+        self.say("nobody", process::info(NOBODY).is_none());
+        let (child, _) = self.member("member 0", SpawnFlags::LINK).await;
+        process::tighten(LIMITS);
+        for of in [me, child] {
+            for item in process::info(of).unwrap_or_default() {
+                match item {
+                    InfoItem::Status(_) if of == child => {}
+                    InfoItem::Module(name) => self.say("own module", name == self.module),
+                    InfoItem::Status(status) => self.say("status", format!("{status:?}")),
+                    InfoItem::RegisteredNames(names) => self.say("names", names),
+                    InfoItem::Parent(parent) => self.say("parent", parent),
+                    InfoItem::Limits(limits) => self.say("limits", format!("{limits:?}")),
+                    InfoItem::TrapExit(on) => self.say("trap-exit", on),
+                    InfoItem::Links(pids) => {
+                        self.say("linked", pids.contains(&child) || pids.contains(&me))
+                    }
+                    InfoItem::Monitors(pids) => self.say("monitors", pids.is_empty()),
+                    InfoItem::MonitoredBy(pids) => self.say("monitored by", pids.is_empty()),
+                    InfoItem::Turns(count) => self.say("turns", count > 0),
+                    InfoItem::MemoryBytes(bytes) => self.say("memory", bytes >= 64 << 10),
+                    InfoItem::MailboxMessages(_)
+                    | InfoItem::CpuUs(_)
+                    | InfoItem::Reductions(_)
+                    | InfoItem::MessagesIn(_)
+                    | InfoItem::MessagesOut(_) => {}
+                }
+            }
+        }
+        process::unlink(child);
+        process::exit(child, &ExitReason::Kill);
+    }
+
     async fn traps(&mut self) {
         for how in [
             &["trap"][..],
@@ -626,6 +700,7 @@ impl Script {
                 global: None,
                 group_leader: None,
                 capabilities: None,
+                limits: (bits == 5).then_some(LIMITS),
             };
             let tag = process::spawn_on(&peer, &self.module, b"member 9", &with);
             self.say("spawn-on", tag);
@@ -649,6 +724,7 @@ impl Script {
                 global: None,
                 group_leader: None,
                 capabilities: None,
+                limits: None,
             };
             let tag = process::spawn_on(node, &module, args.as_bytes(), &with);
             self.expect("spawn-on", tag, 1).await;
@@ -844,6 +920,7 @@ const REASONS: &[&str] = &[
     "limit ",
     "error with words",
     "custom data",
+    "shutdown-with data",
 ];
 
 fn kind(to: &Destination) -> String {
@@ -855,6 +932,7 @@ fn kind(to: &Destination) -> String {
             format!("remote-name {:?} {:?}", short(name), short(node))
         }
         Destination::Global(name) => format!("global {:?}", short(name)),
+        Destination::Alias(_) => "alias".into(),
     }
 }
 
@@ -997,6 +1075,7 @@ impl Show for ExitReason {
             Self::Limit(text) => format!("limit {}", text.show(script)),
             Self::Error(text) => format!("error {}", text.show(script)),
             Self::Custom(data) => format!("custom {}", data.show(script)),
+            Self::ShutdownWith(data) => format!("shutdown-with {}", data.show(script)),
             plain => format!("{plain:?}"),
         }
     }

@@ -172,9 +172,13 @@ impl Processes {
         let Some(process) = self.table.get_mut(&by.serial) else {
             return;
         };
-        if process.actor.remove_link(to) {
+        if let Some(unlink) = process.actor.remove_link(to) {
             io.tell(Fact::Unlinks { by, to });
-            self.signal(io, to, Signal::Unlink { from: by });
+            if self.signal(io, to, unlink) == Sent::NoConnection
+                && let Some(process) = self.table.get_mut(&by.serial)
+            {
+                process.actor.forget_unlink(to);
+            }
         }
     }
 

@@ -334,6 +334,7 @@ impl Processes {
                 let (to, from, link) = (from, nobody, true);
                 (to, Signal::Exit { from, reason, link })
             }
+            Signal::Unlink { from, id } => (from, Signal::UnlinkAck { from: nobody, id }),
             _ => return,
         };
         self.signal(io, to, answer);
@@ -341,11 +342,13 @@ impl Processes {
 
     fn push(&mut self, io: &mut dyn Io, to: Pid, incoming: Incoming) {
         match &incoming {
-            Incoming::Signal(Signal::Link { from }) => io.tell(Fact::LinkArrived {
-                at: to,
-                from: *from,
-            }),
-            Incoming::Signal(Signal::Unlink { from }) => io.tell(Fact::UnlinkArrived {
+            Incoming::Signal(Signal::Link { from }) if !self.is_unlinking(to, *from) => {
+                io.tell(Fact::LinkArrived {
+                    at: to,
+                    from: *from,
+                });
+            }
+            Incoming::Signal(Signal::Unlink { from, .. }) => io.tell(Fact::UnlinkArrived {
                 at: to,
                 from: *from,
             }),
@@ -355,6 +358,16 @@ impl Processes {
             process.inbox.push_back(incoming);
         }
         self.plan(io, to);
+    }
+
+    /// Whether it will take no notice of a link by that other one: see `Actor`'s `unlinking`.
+    fn is_unlinking(&self, pid: Pid, other: Pid) -> bool {
+        self.table.get(&pid.serial).is_some_and(|process| {
+            let acked = process.inbox.iter().any(|incoming| {
+                matches!(incoming, Incoming::Signal(Signal::UnlinkAck { from, .. }) if *from == other)
+            });
+            process.actor.is_unlinking(other) && !acked
+        })
     }
 
     fn plan(&mut self, io: &mut dyn Io, pid: Pid) {
@@ -392,9 +405,17 @@ impl Processes {
         let inbox = &mut process.inbox;
         process.actor.accept(|queue| queue.append(inbox));
         process.actor.expire(|| instant(now));
-        if let Some(reason) = process.actor.ending() {
+        let answers = process.actor.take_answers();
+        let ending = process.actor.ending();
+        for (to, signal) in answers {
+            self.signal(io, to, signal);
+        }
+        if let Some(reason) = ending {
             return self.finish(io, pid, reason);
         }
+        let Some(process) = self.table.get_mut(&pid.serial) else {
+            return;
+        };
         let mut asked = Vec::new();
         while let Some(message) = process.actor.next() {
             if let Message::Request { from, tag, .. } = &message {

@@ -12,7 +12,9 @@ use crate::wasm::bindings::wasm_node::actor::global::Resolver;
 use crate::wasm::bindings::wasm_node::actor::groups::GroupError;
 use crate::wasm::bindings::wasm_node::actor::io::LogLevel;
 use crate::wasm::bindings::wasm_node::actor::node::NodeSet;
-use crate::wasm::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
+use crate::wasm::bindings::wasm_node::actor::process::{
+    AliasMode, InfoItem, Limits, SpawnFlags, SpawnOptions, Status,
+};
 use crate::wasm::bindings::wasm_node::actor::types as wit;
 
 record!(wit::Pid, (node: node: u64, serial: serial: u64), Self { node, serial });
@@ -35,9 +37,21 @@ record!(
         name: name: Option<String>,
         global: global: Option<String>,
         group_leader: group_leader: Option<wit::Pid>,
-        capabilities: capabilities: Option<Vec<String>>
+        capabilities: capabilities: Option<Vec<String>>,
+        limits: limits: Option<Limits>
     ),
-    Self { flags, name, global, group_leader, capabilities }
+    Self { flags, name, global, group_leader, capabilities, limits }
+);
+record!(
+    Limits,
+    (
+        memory_bytes: memory_bytes: Option<u64>,
+        mailbox_messages: mailbox_messages: Option<u32>,
+        message_bytes: message_bytes: Option<u32>,
+        turn_cpu_ms: turn_cpu_ms: Option<u32>,
+        cpu_ms: cpu_ms: Option<u64>
+    ),
+    Self { memory_bytes, mailbox_messages, message_bytes, turn_cpu_ms, cpu_ms }
 );
 
 impl Layout for SpawnFlags {
@@ -91,6 +105,7 @@ variant!(
         8 Self::Limit(text) => Self::Limit(text), text: String;
         9 Self::Error(text) => Self::Error(text), text: String;
         10 Self::Custom(data) => Self::Custom(data), data: Vec<u8>;
+        11 Self::ShutdownWith(data) => Self::ShutdownWith(data), data: Vec<u8>;
     },
     {
         0 Self::Normal => Self::Normal;
@@ -108,6 +123,7 @@ variant!(
         1 Self::Name(name) => Self::Name(name), name: String;
         2 Self::RemoteName(name) => Self::RemoteName(name), name: (String, String);
         3 Self::Global(name) => Self::Global(name), name: String;
+        4 Self::Alias(alias) => Self::Alias(alias), alias: wit::ReplyTo;
     },
     {}
 );
@@ -189,6 +205,41 @@ variant!(
         1 Self::Hidden => Self::Hidden;
         2 Self::All => Self::All;
     }
+);
+variant!(
+    AliasMode, (), {},
+    { 0 Self::Explicit => Self::Explicit; 1 Self::Reply => Self::Reply; }
+);
+variant!(
+    Status, (), {},
+    {
+        0 Self::Waiting => Self::Waiting;
+        1 Self::Runnable => Self::Runnable;
+        2 Self::Running => Self::Running;
+        3 Self::Suspended => Self::Suspended;
+    }
+);
+variant!(
+    InfoItem, (),
+    {
+        0 Self::Module(name) => Self::Module(name), name: String;
+        1 Self::Status(status) => Self::Status(status), status: Status;
+        2 Self::RegisteredNames(names) => Self::RegisteredNames(names), names: Vec<String>;
+        3 Self::MailboxMessages(count) => Self::MailboxMessages(count), count: u32;
+        4 Self::Parent(parent) => Self::Parent(parent), parent: wit::Pid;
+        5 Self::Limits(limits) => Self::Limits(limits), limits: Limits;
+        6 Self::CpuUs(us) => Self::CpuUs(us), us: u64;
+        7 Self::Turns(count) => Self::Turns(count), count: u64;
+        8 Self::Reductions(count) => Self::Reductions(count), count: u64;
+        9 Self::MemoryBytes(bytes) => Self::MemoryBytes(bytes), bytes: u64;
+        10 Self::TrapExit(on) => Self::TrapExit(on), on: bool;
+        11 Self::MessagesIn(count) => Self::MessagesIn(count), count: u64;
+        12 Self::MessagesOut(count) => Self::MessagesOut(count), count: u64;
+        13 Self::Links(pids) => Self::Links(pids), pids: Vec<wit::Pid>;
+        14 Self::Monitors(pids) => Self::Monitors(pids), pids: Vec<wit::Pid>;
+        15 Self::MonitoredBy(pids) => Self::MonitoredBy(pids), pids: Vec<wit::Pid>;
+    },
+    {}
 );
 variant!(
     wit::Outcome, (),
@@ -319,9 +370,10 @@ pointer!(
     Vec<wit::Pid>,
     Vec<(String, Vec<wit::Pid>)>,
     Vec<(String, String)>,
-    Vec<ModuleInfo>
+    Vec<ModuleInfo>,
+    Vec<InfoItem>
 );
-list!(wit::Pid, (String, Vec<wit::Pid>), ModuleInfo);
+list!(wit::Pid, (String, Vec<wit::Pid>), ModuleInfo, InfoItem);
 
 /// Lists that guests pass: where the elements are, and how many.
 macro_rules! lifted_list {
