@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use wasm_node_protocol::{OutputKind, Pid};
@@ -29,6 +29,9 @@ const MAX_UNFINISHED_BYTES: usize = 16 << 20;
 
 /// How long an unfinished line is held back.
 const UNFINISHED_LINE_WAIT: Duration = Duration::from_millis(500);
+
+/// How often a flush looks whether there is room for it.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 enum Piece {
     Text {
@@ -87,10 +90,19 @@ impl Output {
 
     /// Waits until all was shown, if somebody reads it, but not longer than that. Blocks.
     pub(crate) fn flush(&self, timeout: Duration) {
+        let until = Instant::now() + timeout;
+        let left = || until.saturating_duration_since(Instant::now());
         let (done, shown) = sync_channel(1);
-        if self.pieces.try_send(Piece::Flush(done)).is_ok() {
-            let _ = shown.recv_timeout(timeout);
+        let mut flush = Piece::Flush(done);
+        // A full queue is no reason to drop what is in it.
+        while let Err(TrySendError::Full(back)) = self.pieces.try_send(flush) {
+            if left().is_zero() {
+                return;
+            }
+            std::thread::sleep(FLUSH_POLL);
+            flush = back;
         }
+        let _ = shown.recv_timeout(left());
     }
 
     /// Whether so much waits that whoever brings more should pause.
