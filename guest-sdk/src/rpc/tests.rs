@@ -6,7 +6,7 @@ use std::future::pending;
 
 use super::functions::invoke;
 use super::*;
-use crate::fake::{self, Did};
+use crate::testing::scripted::{self as fake, Did};
 use crate::gen_server::GenServerActor;
 use crate::task::{Task, TaskActor};
 use crate::{

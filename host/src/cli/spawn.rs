@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// What its `init` gets, as text
     #[arg(long, value_name = "TEXT", default_value = "")]
     args: String,
+    /// The args are bytes in hex
+    #[arg(long)]
+    hex: bool,
     /// Its name in the registry of the node it runs on
     #[arg(long, value_name = "NAME")]
     local_name: Option<String>,
@@ -37,10 +40,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+    let bytes = match args.hex {
+        true => super::call::unhex(&args.args)?,
+        false => args.args.into_bytes(),
+    };
     let on = args.on.clone().unwrap_or_else(|| args.node.node.clone());
     let request = ControlRequest::Spawn {
         module: args.module.clone(),
-        args: Bytes::from(args.args),
+        args: Bytes::from(bytes),
         name: args.local_name,
         on: args.on,
     };
