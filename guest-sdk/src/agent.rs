@@ -130,11 +130,7 @@ impl<A: AgentFunctions> GenServer for AgentServer<A> {
         Init::Ok(Self(state))
     }
 
-    async fn handle_call(
-        &mut self,
-        ask: Ask,
-        _: Caller<Self::Reply>,
-    ) -> CallReturn<Self::Reply> {
+    async fn handle_call(&mut self, ask: Ask, _: Caller<Self::Reply>) -> CallReturn<Self::Reply> {
         match ask {
             Ask::Apply(function, args) => CallReturn::Reply(self.apply(&function, &args)),
             Ask::Stop => CallReturn::ReplyThen(Ok(Vec::new()), Next::Stop(ExitReason::Normal)),
@@ -143,7 +139,11 @@ impl<A: AgentFunctions> GenServer for AgentServer<A> {
 
     async fn handle_cast(&mut self, (function, args): Self::Cast) -> Next {
         if let Err(words) = self.apply(&function, &args) {
-            crate::eprintln!("{} {}: ignored a cast: {words}", A::MODULE, crate::self_pid());
+            crate::eprintln!(
+                "{} {}: ignored a cast: {words}",
+                A::MODULE,
+                crate::self_pid()
+            );
         }
         Next::Wait
     }
@@ -152,7 +152,9 @@ impl<A: AgentFunctions> GenServer for AgentServer<A> {
 impl<A: AgentFunctions> AgentServer<A> {
     fn apply(&mut self, function: &str, args: &[u8]) -> Result<Vec<u8>, String> {
         A::apply(&mut self.0, function, args).map_err(|refusal| match refusal {
-            Refusal::NoSuchFunction => format!("the agent {} has no function {function}", A::MODULE),
+            Refusal::NoSuchFunction => {
+                format!("the agent {} has no function {function}", A::MODULE)
+            }
             Refusal::BadArguments(words) => format!("not the arguments of {function}: {words}"),
         })
     }
@@ -367,7 +369,10 @@ mod tests {
         let node = Node::new();
         node.module::<AgentServer<Stack>>();
         let stack = node.run(async {
-            let started = Agent::<Stack>::start(&vec![1, 2]).local("stack").await.unwrap();
+            let started = Agent::<Stack>::start(&vec![1, 2])
+                .local("stack")
+                .await
+                .unwrap();
             let stack = Agent::<Stack>::local("stack");
             assert_eq!(stack.call(&Stack::sum()).await, Ok(3));
             assert_eq!(stack.call(&Stack::push(4)).await, Ok(()));
@@ -379,13 +384,17 @@ mod tests {
             started
         });
         // The state survives an upgrade.
-        node.upgrade::<AgentServer<Stack>>(stack.as_pid().unwrap()).unwrap();
+        node.upgrade::<AgentServer<Stack>>(stack.as_pid().unwrap())
+            .unwrap();
         node.run(async {
             let stack = Agent::<Stack>::local("stack");
             assert_eq!(stack.call(&Stack::sum()).await, Ok(7));
             assert_eq!(stack.stop().await, Ok(()));
             assert_eq!(stack.stop().await, Err(AgentError::Call(CallError::Noproc)));
         });
-        assert_eq!(node.exit_reason(stack.as_pid().unwrap()), Some(ExitReason::Normal));
+        assert_eq!(
+            node.exit_reason(stack.as_pid().unwrap()),
+            Some(ExitReason::Normal)
+        );
     }
 }

@@ -74,9 +74,9 @@ pub mod groups;
 pub mod hashing;
 pub mod inbox;
 pub mod io;
+pub mod key_registry;
 #[cfg(feature = "keyvalue")]
 pub mod keyvalue;
-pub mod key_registry;
 pub mod node;
 pub mod process;
 pub mod registry;

@@ -48,7 +48,8 @@
 //! What differs: a time-out or a failure is an error of `await_` and does not end the caller; and a
 //! task that is dropped is ended, where Elixir's goes on and its reply is thrown away. A linked task
 //! that traps or is killed ends its owner, unless that traps exits, and the other way round; as in
-//! Erlang, an owner that ends normally leaves a running task alone.
+//! Erlang, an owner that ends normally leaves a running task alone. An owner that traps exits may hear
+//! of a linked task's normal end.
 //!
 //! [`Task`]: https://hexdocs.pm/elixir/Task.html
 
@@ -135,7 +136,9 @@ impl<R: DeserializeOwned> Task<R> {
         let (module, function, args) = call.parts();
         let args = invoke_task(function, args, false).map_err(TaskError::Failed)?;
         let spawned = crate::spawn(module, &args, &SpawnOptions::new());
-        spawned.map(|new| new.pid).map_err(|error| TaskError::Failed(error.into()))
+        spawned
+            .map(|new| new.pid)
+            .map_err(|error| TaskError::Failed(error.into()))
     }
 
     fn begin(on: &str, call: &Call<R>, link: bool) -> Self {
@@ -151,18 +154,22 @@ impl<R: DeserializeOwned> Task<R> {
         };
         let spawned = invoke_task(function, args, true).and_then(|args| {
             if on == node::name() {
-                Ok(Child::Runs(crate::spawn(module, &args, &options)?.pid))
+                Ok(Either::Left(crate::spawn(module, &args, &options)?.pid))
             } else {
-                let tag = host::spawn_on(on, module, &args, &options.to_wit(false));
-                Ok(Child::Spawning(Answer::of(tag, Kind::Spawned)))
+                Ok(Either::Right(host::spawn_on(
+                    on,
+                    module,
+                    &args,
+                    &options.to_wit(false),
+                )))
             }
         });
         match spawned {
-            Ok(Child::Runs(pid)) => {
+            Ok(Either::Left(pid)) => {
                 task.reply = Some(ask(pid));
                 task.child = Child::Runs(pid);
             }
-            Ok(child) => task.child = child,
+            Ok(Either::Right(tag)) => task.child = Child::Spawning(Answer::of(tag, Kind::Spawned)),
             Err(error) => task.reply = Some(Box::pin(async { Err(TaskError::Failed(error)) })),
         }
         task
@@ -176,7 +183,7 @@ impl<R: DeserializeOwned> Task<R> {
     /// The result, if it comes in that time; else the task goes on. Nothing once it was given.
     pub async fn yield_(&mut self, within: Duration) -> Option<Result<R, TaskError>> {
         let reply = timeout(within, self.reply()).await.ok()??;
-        self.child = Child::Ended;
+        self.child.has_ended();
         Some(reply.and_then(|reply| task_result(&reply).map_err(TaskError::Failed)))
     }
 
@@ -194,14 +201,13 @@ impl<R: DeserializeOwned> Task<R> {
         if let Shutdown::After(grace) = how {
             crate::exit(pid, ExitReason::Shutdown);
             if let Either::Left(_) = race(gone.down(), sleep(grace)).await {
-                self.child = Child::Ended;
+                self.child.has_ended();
                 return None;
             }
         }
         crate::exit(pid, ExitReason::Kill);
-        let gone = crate::monitor(pid);
-        gone.down().await;
-        self.child = Child::Ended;
+        crate::monitor(pid).down().await;
+        self.child.has_ended();
         None
     }
 
@@ -259,6 +265,17 @@ enum Child {
     Spawning(Answer),
     Runs(Pid),
     Ended,
+}
+
+impl Child {
+    /// It gave its result, or is gone.
+    fn has_ended(&mut self) {
+        if let Child::Runs(pid) = *self {
+            // Its normal end is nothing that this actor need hear of.
+            host::unlink(pid);
+            std::mem::forget(std::mem::replace(self, Child::Ended));
+        }
+    }
 }
 
 impl Drop for Child {
@@ -422,7 +439,8 @@ impl<R: DeserializeOwned + 'static, I: Iterator<Item = Call<R>>> Stream<R, I> {
             };
             self.begun += 1;
             let task = Task::begin(&node, &call, self.options.link);
-            self.running.push_back(Place::Runs(Box::pin(task.await_(self.options.timeout))));
+            self.running
+                .push_back(Place::Runs(Box::pin(task.await_(self.options.timeout))));
         }
     }
 }
@@ -458,11 +476,16 @@ mod tests {
         let node = node();
         let there = node.peer("b@local");
         node.run(async {
-            let (here, far) = (Task::async_(&Math::square(3)), Task::async_on("b@local", &Math::square(4)));
+            let (here, far) = (
+                Task::async_(&Math::square(3)),
+                Task::async_on("b@local", &Math::square(4)),
+            );
             assert_eq!(here.await_(LONG).await, Ok(9));
             assert_eq!(far.await_(LONG).await, Ok(16));
             assert_eq!(crate::time::now(), 970_000_000);
-            let nowhere = Task::async_on("c@local", &Math::square(4)).await_(LONG).await;
+            let nowhere = Task::async_on("c@local", &Math::square(4))
+                .await_(LONG)
+                .await;
             assert_eq!(nowhere, Err(TaskError::Failed(Error::NoConnection)));
         });
         drop(there);
@@ -476,7 +499,10 @@ mod tests {
             assert_eq!(task.yield_(LONG).await, Some(Ok(4)));
             let task = Task::async_(&Math::square(2));
             let pid = task.pid().unwrap();
-            assert_eq!(task.await_(Duration::from_millis(1)).await, Err(TaskError::Timeout));
+            assert_eq!(
+                task.await_(Duration::from_millis(1)).await,
+                Err(TaskError::Timeout)
+            );
             let watch = crate::monitor(pid);
             watch.down().await;
             let task = Task::async_(&Math::square(2));
@@ -484,7 +510,10 @@ mod tests {
             assert_eq!(task.shutdown(Shutdown::BrutalKill).await, None);
             let task = Task::async_(&Math::square(2));
             assert_eq!(task.shutdown(Shutdown::After(LONG)).await, None);
-            (crate::process::is_alive(pid), crate::process::is_alive(killed))
+            (
+                crate::process::is_alive(pid),
+                crate::process::is_alive(killed),
+            )
         });
         assert!(!pid && !early);
     }
@@ -496,7 +525,10 @@ mod tests {
         let died = node.try_run(async { Task::async_(&Math::fails()).await_(LONG).await });
         assert_eq!(died.map(|_| ()), trap);
         let told = node.run(async { Task::async_nolink(&Math::fails()).await_(LONG).await });
-        assert_eq!(told, Err(TaskError::Exit(ExitReason::Trap("as asked".into()))));
+        assert_eq!(
+            told,
+            Err(TaskError::Exit(ExitReason::Trap("as asked".into())))
+        );
         node.task("owner", |_| async {
             let task = Task::async_(&Math::square(0));
             crate::registry::register("the task", task.pid().unwrap()).unwrap();
@@ -525,7 +557,9 @@ mod tests {
             assert_eq!(all.next().await, Some(Ok(81)));
             drop(all);
             let options = options.ordered(true);
-            let late = options.clone().timeout(Duration::from_millis(975), OnTimeout::KillTask);
+            let late = options
+                .clone()
+                .timeout(Duration::from_millis(975), OnTimeout::KillTask);
             let mut all = async_stream(calls(), late);
             assert_eq!(all.next().await, Some(Err(TaskError::Timeout)));
             let mut good = 0;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::testing::scripted::{self as fake, Did, ME};
 use crate::gen_server::GenServerActor;
 use crate::task::{self, Task, TaskActor};
+use crate::testing::scripted::{self as fake, Did, ME};
 use crate::*;
 
 const ASKER: ReplyTo = ReplyTo {

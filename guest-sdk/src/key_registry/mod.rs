@@ -51,7 +51,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use server::{Ask, Reply, RegistryServer};
+pub use server::{Ask, RegistryServer, Reply};
 pub use table::{Keys, Table};
 
 use crate::{
@@ -129,7 +129,10 @@ impl<K, V> Registry<K, V> {
 
     /// Starts one on this node under a name, linked to this actor.
     pub async fn start(keys: Keys, name: &str) -> Result<Self, StartError> {
-        let server = ServerRef::<RegistryServer>::start(&keys).local(name).link().await?;
+        let server = ServerRef::<RegistryServer>::start(&keys)
+            .local(name)
+            .link()
+            .await?;
         Ok(Self::at(server.destination().clone()))
     }
 }
@@ -157,7 +160,9 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Registry<
         match self.server.call(Ask::Lookup(codec::encode(key))).await? {
             Reply::Entries(entries) => {
                 let entries = entries.into_iter();
-                entries.map(|(pid, value)| Ok((pid, decode(&value)?))).collect()
+                entries
+                    .map(|(pid, value)| Ok((pid, decode(&value)?)))
+                    .collect()
             }
             other => Err(unexpected(&other)),
         }
@@ -180,7 +185,12 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Registry<
     }
 
     /// Gives an actor's entries under a key another value; whether there were any.
-    pub async fn update_value(&self, key: &K, actor: Pid, value: &V) -> Result<bool, RegistryError> {
+    pub async fn update_value(
+        &self,
+        key: &K,
+        actor: Pid,
+        value: &V,
+    ) -> Result<bool, RegistryError> {
         let ask = Ask::Update(codec::encode(key), actor, codec::encode(value));
         self.flag(ask).await
     }
@@ -198,7 +208,8 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Registry<
         match self.server.call(Ask::Select).await? {
             Reply::All(all) => {
                 let all = all.into_iter();
-                all.map(|(key, pid, value)| Ok((decode(&key)?, pid, decode(&value)?))).collect()
+                all.map(|(key, pid, value)| Ok((decode(&key)?, pid, decode(&value)?)))
+                    .collect()
             }
             other => Err(unexpected(&other)),
         }
@@ -227,7 +238,9 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> Registry<
         if let Some(holder) = self.whereis(key).await? {
             return Err(started(holder));
         }
-        let server = ServerRef::<S>::start(args).await.map_err(RegistryError::Start)?;
+        let server = ServerRef::<S>::start(args)
+            .await
+            .map_err(RegistryError::Start)?;
         let Some(pid) = server.as_pid() else {
             return Ok(server);
         };

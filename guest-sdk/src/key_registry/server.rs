@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table::{Entry, Refused};
 use super::{Event, Keys, MODULE, Table};
-use crate::{
-    CallReturn, Caller, GenServer, Info, Init, Monitor, Next, Pid, codec, monitor, send,
-};
+use crate::{CallReturn, Caller, GenServer, Info, Init, Monitor, Next, Pid, codec, monitor, send};
 
 /// A registry.
 #[derive(Serialize, Deserialize)]

@@ -129,7 +129,9 @@ impl Table {
     pub fn all(&self) -> impl Iterator<Item = Entry> {
         let keys = self.entries.iter();
         keys.flat_map(|(key, under)| {
-            under.iter().map(|(pid, value)| (key.clone(), *pid, value.clone()))
+            under
+                .iter()
+                .map(|(pid, value)| (key.clone(), *pid, value.clone()))
         })
     }
 

@@ -18,11 +18,16 @@ fn child() -> Pid {
 #[test]
 fn a_unique_key_has_one_actor_until_that_ends() {
     node().run(async {
-        let names = Registry::<String, u8>::start(Keys::Unique, "names").await.unwrap();
+        let names = Registry::<String, u8>::start(Keys::Unique, "names")
+            .await
+            .unwrap();
         let (a, b) = (child(), child());
         let key = "x".to_owned();
         assert_eq!(names.register(&key, a, &1).await, Ok(()));
-        assert_eq!(names.register(&key, b, &2).await, Err(RegistryError::AlreadyRegistered(a)));
+        assert_eq!(
+            names.register(&key, b, &2).await,
+            Err(RegistryError::AlreadyRegistered(a))
+        );
         assert_eq!(names.update_value(&key, a, &9).await, Ok(true));
         assert_eq!(names.update_value(&key, b, &9).await, Ok(false));
         assert_eq!(names.lookup(&key).await, Ok(vec![(a, 9)]));
@@ -43,7 +48,9 @@ fn a_unique_key_has_one_actor_until_that_ends() {
 #[test]
 fn duplicate_keys_are_dispatched_to_all_and_listeners_hear_of_it() {
     node().run(async {
-        let rooms = Registry::<u32, u8>::start(Keys::Duplicate, "rooms").await.unwrap();
+        let rooms = Registry::<u32, u8>::start(Keys::Duplicate, "rooms")
+            .await
+            .unwrap();
         let me = crate::self_pid();
         let other = child();
         rooms.register(&1, me, &1).await.unwrap();
@@ -55,11 +62,17 @@ fn duplicate_keys_are_dispatched_to_all_and_listeners_hear_of_it() {
         crate::exit(other, ExitReason::Kill);
         let event = |event| Message::Info(codec::encode(&event));
         let key = codec::encode(&1u32);
-        assert_eq!(task::receive().await, event(Event::Registered(key.clone(), other, vec![3])));
+        assert_eq!(
+            task::receive().await,
+            event(Event::Registered(key.clone(), other, vec![3]))
+        );
         for _ in 0..2 {
             assert_eq!(task::receive().await, Message::Info(b"hi".to_vec()));
         }
-        assert_eq!(task::receive().await, event(Event::Unregistered(key, other)));
+        assert_eq!(
+            task::receive().await,
+            event(Event::Unregistered(key, other))
+        );
         assert_eq!(rooms.select().await, Ok(vec![(1, me, 1), (1, me, 2)]));
     });
 }
@@ -67,7 +80,9 @@ fn duplicate_keys_are_dispatched_to_all_and_listeners_hear_of_it() {
 #[test]
 fn a_server_is_started_once_a_key() {
     node().run(async {
-        let via = Registry::<u8, ()>::start(Keys::Unique, "via").await.unwrap();
+        let via = Registry::<u8, ()>::start(Keys::Unique, "via")
+            .await
+            .unwrap();
         let start = || via.start_server::<RegistryServer>(&1, &Keys::Unique, &());
         let (one, two) = crate::join(start(), start()).await;
         let (started, refused) = match (one, two) {

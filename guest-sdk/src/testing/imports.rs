@@ -23,8 +23,19 @@ pub(super) trait Imports {
     fn mailbox_reply(&mut self, to: ReplyTo, body: &[u8]) -> Result<(), ()>;
     fn mailbox_next(&mut self) -> Option<Message>;
     fn process_self(&mut self) -> Pid;
-    fn process_spawn(&mut self, module: &str, args: &[u8], options: &SpawnOptions) -> Result<(Pid, Ref), SpawnError>;
-    fn process_spawn_on(&mut self, node: &str, module: &str, args: &[u8], options: &SpawnOptions) -> Ref;
+    fn process_spawn(
+        &mut self,
+        module: &str,
+        args: &[u8],
+        options: &SpawnOptions,
+    ) -> Result<(Pid, Ref), SpawnError>;
+    fn process_spawn_on(
+        &mut self,
+        node: &str,
+        module: &str,
+        args: &[u8],
+        options: &SpawnOptions,
+    ) -> Ref;
     fn process_link(&mut self, to: Pid);
     fn process_unlink(&mut self, to: Pid);
     fn process_monitor(&mut self, target: &Destination) -> Ref;
@@ -48,7 +59,12 @@ pub(super) trait Imports {
     fn global_unregister(&mut self, name: &str) -> bool;
     fn global_whereis(&mut self, name: &str) -> Option<Pid>;
     fn global_registered(&mut self) -> Vec<String>;
-    fn global_set_lock(&mut self, resource: &str, requester: Option<&str>, timeout_ms: Option<u32>) -> Ref;
+    fn global_set_lock(
+        &mut self,
+        resource: &str,
+        requester: Option<&str>,
+        timeout_ms: Option<u32>,
+    ) -> Ref;
     fn global_del_lock(&mut self, resource: &str, requester: Option<&str>) -> bool;
     fn node_name(&mut self) -> String;
     fn node_nodes(&mut self, which: NodeSet) -> Vec<String>;
@@ -112,7 +128,11 @@ pub(crate) mod process {
         with(|host| host.process_self())
     }
 
-    pub(crate) fn spawn(module: &str, args: &[u8], options: &SpawnOptions) -> Result<(Pid, Ref), SpawnError> {
+    pub(crate) fn spawn(
+        module: &str,
+        args: &[u8],
+        options: &SpawnOptions,
+    ) -> Result<(Pid, Ref), SpawnError> {
         with(|host| host.process_spawn(module, args, options))
     }
 
@@ -233,7 +253,11 @@ pub(crate) mod global {
         with(|host| host.global_registered())
     }
 
-    pub(crate) fn set_lock(resource: &str, requester: Option<&str>, timeout_ms: Option<u32>) -> Ref {
+    pub(crate) fn set_lock(
+        resource: &str,
+        requester: Option<&str>,
+        timeout_ms: Option<u32>,
+    ) -> Ref {
         with(|host| host.global_set_lock(resource, requester, timeout_ms))
     }
 

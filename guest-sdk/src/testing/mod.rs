@@ -73,13 +73,13 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::bindings::wasm_node::actor::process::{
-    SpawnFlags, SpawnOptions,
-};
+use crate::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use crate::gen_server::GenServerActor;
 use crate::rpc::{Functions, NoActor, WithFunctions};
 use crate::time::nanos;
-use crate::{Actor, CallError, Destination, ExitReason, GenServer, Pid, SaveError, ServerRef, SpawnError};
+use crate::{
+    Actor, CallError, Destination, ExitReason, GenServer, Pid, SaveError, ServerRef, SpawnError,
+};
 
 use current::Shared;
 use run::{Closure, Factory, Holder};
@@ -215,7 +215,9 @@ impl Node {
         self.task(&module, move |_| {
             let (out, work) = (out.clone(), work.take());
             async move {
-                let Some(work) = work else { return ExitReason::Noproc };
+                let Some(work) = work else {
+                    return ExitReason::Noproc;
+                };
                 *out.borrow_mut() = Some(work.await);
                 ExitReason::Normal
             }
@@ -270,8 +272,15 @@ impl Node {
     }
 
     /// Tells a server, and runs all that follows from that at once.
-    pub fn cast<S: GenServer>(&self, server: &ServerRef<S>, message: impl std::borrow::Borrow<S::Cast>) {
-        let (to, body) = (server.destination().clone(), S::encode_cast(std::borrow::Borrow::borrow(&message)));
+    pub fn cast<S: GenServer>(
+        &self,
+        server: &ServerRef<S>,
+        message: impl std::borrow::Borrow<S::Cast>,
+    ) {
+        let (to, body) = (
+            server.destination().clone(),
+            S::encode_cast(std::borrow::Borrow::borrow(&message)),
+        );
         self.run(async move { crate::process::cast(&to, &body) });
         self.run_until_idle();
     }

@@ -109,11 +109,17 @@ impl RealNode {
             // What cargo says of the test's own build must not steer this one.
             for (name, _) in std::env::vars_os() {
                 let name = name.to_string_lossy().into_owned();
-                if name.starts_with("CARGO_") && name != "CARGO_HOME" || name.starts_with("RUST") && name != "RUSTUP_HOME" {
+                if name.starts_with("CARGO_") && name != "CARGO_HOME"
+                    || name.starts_with("RUST") && name != "RUSTUP_HOME"
+                {
                     build.env_remove(name);
                 }
             }
-            build.arg("build").arg(source).arg("--out").arg(home.modules());
+            build
+                .arg("build")
+                .arg(source)
+                .arg("--out")
+                .arg(home.modules());
             output(&mut build)?.map_err(RealNodeError::Build)?;
         }
         let mut process = Command::new(&program)
@@ -136,7 +142,9 @@ impl RealNode {
             std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         }
         let listen = ready.split("\"listen\":\"").nth(1);
-        let address = listen.and_then(|rest| rest.split('"').next()).map(String::from);
+        let address = listen
+            .and_then(|rest| rest.split('"').next())
+            .map(String::from);
         let mut node = Self {
             process,
             home,
@@ -218,7 +226,11 @@ impl Home {
         let home = Self {
             folder: std::env::temp_dir().join(name),
             // The standard library's hash keys are random.
-            cookie: format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2)),
+            cookie: format!(
+                "{:016x}{:016x}",
+                RandomState::new().hash_one(1),
+                RandomState::new().hash_one(2)
+            ),
         };
         std::fs::create_dir_all(home.modules())
             .map_err(|error| RealNodeError::Start(format!("{}: {error}", home.folder.display())))?;
@@ -252,7 +264,10 @@ fn output(command: &mut Command) -> Result<Result<(String, String), String>, Rea
         return Ok(Err(said));
     }
     let printed = String::from_utf8_lossy(&stdout).into_owned();
-    let printed = printed.strip_suffix('\n').map(String::from).unwrap_or(printed);
+    let printed = printed
+        .strip_suffix('\n')
+        .map(String::from)
+        .unwrap_or(printed);
     Ok(Ok((printed, said)))
 }
 
@@ -270,5 +285,10 @@ fn hex(bytes: &[u8]) -> String {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| Some(c.to_digit(16)? as u8)).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    Some(
+        digits
+            .chunks(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect(),
+    )
 }

@@ -109,7 +109,9 @@ pub(super) fn step(world: &Shared) -> bool {
         };
         actor.queued = false;
         let start = actor.start.take();
-        if start.is_some() && let Some(name) = actor.claims.take() {
+        if start.is_some()
+            && let Some(name) = actor.claims.take()
+        {
             if let Some(holder) = world.globals.get(&name).copied() {
                 world.end(pid, ExitReason::AlreadyStarted(holder));
                 return true;
@@ -122,7 +124,11 @@ pub(super) fn step(world: &Shared) -> bool {
         actor.running = true;
         actor.idle = None;
         let (module, body) = (actor.module.clone(), actor.body.take());
-        (pid, start, body.or_else(|| Some(Body::new(world.modules.get(&module)?))))
+        (
+            pid,
+            start,
+            body.or_else(|| Some(Body::new(world.modules.get(&module)?))),
+        )
     };
     let Some(mut body) = body else {
         let reason = ExitReason::error("its module was taken away");

@@ -92,59 +92,171 @@ impl Host {
 }
 
 impl Imports for Host {
-    fn mailbox_send(&mut self, to: Pid, body: &[u8]) -> Result<(), ()> { self.did.push(Did::Sent(to.into(), body.into())); Ok(()) }
-    fn mailbox_send_to(&mut self, to: &Destination, body: &[u8]) -> Result<(), ()> { self.did.push(Did::Sent(to.clone(), body.into())); Ok(()) }
-    fn mailbox_cast(&mut self, to: &Destination, body: &[u8]) -> Result<(), ()> { self.did.push(Did::Cast(to.clone(), body.into())); Ok(()) }
-    fn mailbox_request(&mut self, to: &Destination, body: &[u8], timeout_ms: Option<u32>) -> Ref { self.note_ref(|tag| Did::Requested(to.clone(), body.into(), timeout_ms, tag)) }
-    fn mailbox_forget(&mut self, tag: Ref) { self.did.push(Did::Forgot(tag)); }
-    fn mailbox_reply(&mut self, to: ReplyTo, body: &[u8]) -> Result<(), ()> { self.did.push(Did::Replied(to, body.into())); Ok(()) }
-    fn mailbox_next(&mut self) -> Option<Message> { self.mailbox.pop_front() }
-    fn process_self(&mut self) -> Pid { ME }
-    fn process_spawn(&mut self, module: &str, args: &[u8], _: &SpawnOptions) -> Result<(Pid, Ref), SpawnError> { let tag = self.note_ref(|tag| Did::Spawned(module.into(), args.into(), tag));
-        let child = Pid { node: 1, serial: 1000 + tag.serial };
-        Ok((child, tag)) }
-    fn process_spawn_on(&mut self, node: &str, module: &str, args: &[u8], _: &SpawnOptions) -> Ref { self.note_ref(|tag| Did::SpawnedOn(node.into(), module.into(), args.into(), tag)) }
-    fn process_link(&mut self, _: Pid) {  }
-    fn process_unlink(&mut self, _: Pid) {  }
-    fn process_monitor(&mut self, target: &Destination) -> Ref { self.note_ref(|tag| Did::Monitored(target.clone(), tag)) }
-    fn process_demonitor(&mut self, tag: Ref) { self.did.push(Did::Demonitored(tag)); }
-    fn process_exit(&mut self, target: Pid, reason: &ExitReason) { self.did.push(Did::Exited(target, reason.clone())); }
-    fn process_trap_exit(&mut self, _: bool) -> bool { false }
-    fn process_is_alive(&mut self, _: Pid) -> bool { true }
-    fn registry_register(&mut self, _: &str, _: Pid) -> Result<(), RegisterError> { Ok(()) }
-    fn registry_unregister(&mut self, _: &str) -> bool { false }
-    fn registry_whereis(&mut self, _: &str) -> Option<Pid> { None }
-    fn registry_registered(&mut self) -> Vec<String> { Vec::new() }
-    fn timer_start(&mut self, after_ms: u32) -> Ref { self.note_ref(|tag| Did::StartedTimer(after_ms, tag)) }
-    fn timer_send_after(&mut self, after_ms: u32, _: Pid, _: &[u8]) -> Ref { self.note_ref(|tag| Did::StartedTimer(after_ms, tag)) }
-    fn timer_cancel(&mut self, tag: Ref) -> bool { self.did.push(Did::CancelledTimer(tag)); true }
-    fn timer_now(&mut self) -> u64 { self.now }
-    fn timer_wall_clock(&mut self) -> u64 { 0 }
-    fn timer_random(&mut self) -> u64 { 4 }
-    fn global_register(&mut self, name: &str, _: Pid) -> Ref { self.note_ref(|tag| Did::Registered(name.into(), tag)) }
-    fn global_register_with(&mut self, name: &str, pid: Pid, _: &Resolver) -> Ref { self.global_register(name, pid) }
-    fn global_re_register(&mut self, name: &str, pid: Pid, _: &Resolver) -> Ref { self.global_register(name, pid) }
-    fn global_unregister(&mut self, _: &str) -> bool { false }
-    fn global_whereis(&mut self, _: &str) -> Option<Pid> { None }
-    fn global_registered(&mut self) -> Vec<String> { Vec::new() }
-    fn global_set_lock(&mut self, resource: &str, _: Option<&str>, timeout_ms: Option<u32>) -> Ref { self.note_ref(|tag| Did::SetLock(resource.into(), timeout_ms, tag)) }
-    fn global_del_lock(&mut self, resource: &str, _: Option<&str>) -> bool { self.did.push(Did::DeletedLock(resource.into())); true }
-    fn node_name(&mut self) -> String { "me@h".into() }
-    fn node_nodes(&mut self, _: NodeSet) -> Vec<String> { ["a@h", "b@h", "c@h"].map(Into::into).into() }
-    fn node_node_of(&mut self, _: Pid) -> Option<String> { None }
-    fn node_connect(&mut self, to: &str) -> Ref { self.note_ref(|tag| Did::Connected(to.into(), tag)) }
-    fn node_disconnect(&mut self, _: &str) -> bool { false }
-    fn node_monitor_nodes(&mut self, _: bool) {  }
-    fn node_monitor_node(&mut self, _: &str, _: bool) {  }
-    fn groups_join(&mut self, _: &str, _: &str, _: &[Pid]) -> Result<(), GroupError> { Ok(()) }
-    fn groups_leave(&mut self, _: &str, _: &str, _: &[Pid]) -> bool { true }
-    fn groups_members(&mut self, _: &str, _: &str) -> Vec<Pid> { Vec::new() }
-    fn groups_local_members(&mut self, _: &str, _: &str) -> Vec<Pid> { Vec::new() }
-    fn groups_which_groups(&mut self, _: &str) -> Vec<String> { Vec::new() }
-    fn groups_which_local_groups(&mut self, _: &str) -> Vec<String> { Vec::new() }
-    fn groups_monitor(&mut self, _: &str, _: &str) -> Result<(Ref, Vec<Pid>), GroupError> { Ok((self.new_ref(), Vec::new())) }
-    fn groups_monitor_scope(&mut self, _: &str) -> Result<(Ref, ScopeMembers), GroupError> { Ok((self.new_ref(), Vec::new())) }
-    fn groups_demonitor(&mut self, _: Ref) -> bool { true }
-    fn io_print(&mut self, text: &str) { self.did.push(Did::Printed(text.into())); }
-    fn io_print_error(&mut self, text: &str) { self.did.push(Did::Printed(text.into())); }
+    fn mailbox_send(&mut self, to: Pid, body: &[u8]) -> Result<(), ()> {
+        self.did.push(Did::Sent(to.into(), body.into()));
+        Ok(())
+    }
+    fn mailbox_send_to(&mut self, to: &Destination, body: &[u8]) -> Result<(), ()> {
+        self.did.push(Did::Sent(to.clone(), body.into()));
+        Ok(())
+    }
+    fn mailbox_cast(&mut self, to: &Destination, body: &[u8]) -> Result<(), ()> {
+        self.did.push(Did::Cast(to.clone(), body.into()));
+        Ok(())
+    }
+    fn mailbox_request(&mut self, to: &Destination, body: &[u8], timeout_ms: Option<u32>) -> Ref {
+        self.note_ref(|tag| Did::Requested(to.clone(), body.into(), timeout_ms, tag))
+    }
+    fn mailbox_forget(&mut self, tag: Ref) {
+        self.did.push(Did::Forgot(tag));
+    }
+    fn mailbox_reply(&mut self, to: ReplyTo, body: &[u8]) -> Result<(), ()> {
+        self.did.push(Did::Replied(to, body.into()));
+        Ok(())
+    }
+    fn mailbox_next(&mut self) -> Option<Message> {
+        self.mailbox.pop_front()
+    }
+    fn process_self(&mut self) -> Pid {
+        ME
+    }
+    fn process_spawn(
+        &mut self,
+        module: &str,
+        args: &[u8],
+        _: &SpawnOptions,
+    ) -> Result<(Pid, Ref), SpawnError> {
+        let tag = self.note_ref(|tag| Did::Spawned(module.into(), args.into(), tag));
+        let child = Pid {
+            node: 1,
+            serial: 1000 + tag.serial,
+        };
+        Ok((child, tag))
+    }
+    fn process_spawn_on(&mut self, node: &str, module: &str, args: &[u8], _: &SpawnOptions) -> Ref {
+        self.note_ref(|tag| Did::SpawnedOn(node.into(), module.into(), args.into(), tag))
+    }
+    fn process_link(&mut self, _: Pid) {}
+    fn process_unlink(&mut self, _: Pid) {}
+    fn process_monitor(&mut self, target: &Destination) -> Ref {
+        self.note_ref(|tag| Did::Monitored(target.clone(), tag))
+    }
+    fn process_demonitor(&mut self, tag: Ref) {
+        self.did.push(Did::Demonitored(tag));
+    }
+    fn process_exit(&mut self, target: Pid, reason: &ExitReason) {
+        self.did.push(Did::Exited(target, reason.clone()));
+    }
+    fn process_trap_exit(&mut self, _: bool) -> bool {
+        false
+    }
+    fn process_is_alive(&mut self, _: Pid) -> bool {
+        true
+    }
+    fn registry_register(&mut self, _: &str, _: Pid) -> Result<(), RegisterError> {
+        Ok(())
+    }
+    fn registry_unregister(&mut self, _: &str) -> bool {
+        false
+    }
+    fn registry_whereis(&mut self, _: &str) -> Option<Pid> {
+        None
+    }
+    fn registry_registered(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+    fn timer_start(&mut self, after_ms: u32) -> Ref {
+        self.note_ref(|tag| Did::StartedTimer(after_ms, tag))
+    }
+    fn timer_send_after(&mut self, after_ms: u32, _: Pid, _: &[u8]) -> Ref {
+        self.note_ref(|tag| Did::StartedTimer(after_ms, tag))
+    }
+    fn timer_cancel(&mut self, tag: Ref) -> bool {
+        self.did.push(Did::CancelledTimer(tag));
+        true
+    }
+    fn timer_now(&mut self) -> u64 {
+        self.now
+    }
+    fn timer_wall_clock(&mut self) -> u64 {
+        0
+    }
+    fn timer_random(&mut self) -> u64 {
+        4
+    }
+    fn global_register(&mut self, name: &str, _: Pid) -> Ref {
+        self.note_ref(|tag| Did::Registered(name.into(), tag))
+    }
+    fn global_register_with(&mut self, name: &str, pid: Pid, _: &Resolver) -> Ref {
+        self.global_register(name, pid)
+    }
+    fn global_re_register(&mut self, name: &str, pid: Pid, _: &Resolver) -> Ref {
+        self.global_register(name, pid)
+    }
+    fn global_unregister(&mut self, _: &str) -> bool {
+        false
+    }
+    fn global_whereis(&mut self, _: &str) -> Option<Pid> {
+        None
+    }
+    fn global_registered(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+    fn global_set_lock(&mut self, resource: &str, _: Option<&str>, timeout_ms: Option<u32>) -> Ref {
+        self.note_ref(|tag| Did::SetLock(resource.into(), timeout_ms, tag))
+    }
+    fn global_del_lock(&mut self, resource: &str, _: Option<&str>) -> bool {
+        self.did.push(Did::DeletedLock(resource.into()));
+        true
+    }
+    fn node_name(&mut self) -> String {
+        "me@h".into()
+    }
+    fn node_nodes(&mut self, _: NodeSet) -> Vec<String> {
+        ["a@h", "b@h", "c@h"].map(Into::into).into()
+    }
+    fn node_node_of(&mut self, _: Pid) -> Option<String> {
+        None
+    }
+    fn node_connect(&mut self, to: &str) -> Ref {
+        self.note_ref(|tag| Did::Connected(to.into(), tag))
+    }
+    fn node_disconnect(&mut self, _: &str) -> bool {
+        false
+    }
+    fn node_monitor_nodes(&mut self, _: bool) {}
+    fn node_monitor_node(&mut self, _: &str, _: bool) {}
+    fn groups_join(&mut self, _: &str, _: &str, _: &[Pid]) -> Result<(), GroupError> {
+        Ok(())
+    }
+    fn groups_leave(&mut self, _: &str, _: &str, _: &[Pid]) -> bool {
+        true
+    }
+    fn groups_members(&mut self, _: &str, _: &str) -> Vec<Pid> {
+        Vec::new()
+    }
+    fn groups_local_members(&mut self, _: &str, _: &str) -> Vec<Pid> {
+        Vec::new()
+    }
+    fn groups_which_groups(&mut self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+    fn groups_which_local_groups(&mut self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+    fn groups_monitor(&mut self, _: &str, _: &str) -> Result<(Ref, Vec<Pid>), GroupError> {
+        Ok((self.new_ref(), Vec::new()))
+    }
+    fn groups_monitor_scope(&mut self, _: &str) -> Result<(Ref, ScopeMembers), GroupError> {
+        Ok((self.new_ref(), Vec::new()))
+    }
+    fn groups_demonitor(&mut self, _: Ref) -> bool {
+        true
+    }
+    fn io_print(&mut self, text: &str) {
+        self.did.push(Did::Printed(text.into()));
+    }
+    fn io_print_error(&mut self, text: &str) {
+        self.did.push(Did::Printed(text.into()));
+    }
 }

@@ -85,7 +85,10 @@ fn servers_start_answer_and_print() {
     assert_eq!(printed[0].actor, counter.as_pid().unwrap());
     assert!(node.start::<Counter>(&-1).is_err());
     let failed = node.run(async { ServerRef::<Counter>::start(&-1).await });
-    assert_eq!(failed, Err(StartError::Failed(ExitReason::error("negative"))));
+    assert_eq!(
+        failed,
+        Err(StartError::Failed(ExitReason::error("negative")))
+    );
 }
 
 #[test]
@@ -98,7 +101,10 @@ fn names_are_unique_and_end_with_their_holder() {
         assert_eq!(again, Err(StartError::AlreadyStarted(pid)));
         let global = ServerRef::<Counter>::start(&2).global("g").await.unwrap();
         let again = ServerRef::<Counter>::start(&2).global("g").await;
-        assert_eq!(again, Err(StartError::AlreadyStarted(global.as_pid().unwrap())));
+        assert_eq!(
+            again,
+            Err(StartError::AlreadyStarted(global.as_pid().unwrap()))
+        );
         assert_eq!(registry::registered(), ["one"]);
         pid
     });
@@ -146,7 +152,10 @@ fn a_panic_is_a_trap_for_callers_monitors_and_links() {
         assert_eq!(monitor(pid).down().await.1, ExitReason::Noproc);
         assert_eq!(counter.call(Ask::Add(1)).await, Err(CallError::Noproc));
         link(pid);
-        assert_eq!(task::receive().await, Message::Exit((pid, ExitReason::Noproc)));
+        assert_eq!(
+            task::receive().await,
+            Message::Exit((pid, ExitReason::Noproc))
+        );
         trap
     });
     let died = node.try_run(async {
@@ -171,7 +180,11 @@ fn exits_follow_erlangs_rules() {
         ("waits", ExitReason::Normal, None),
         ("waits", ExitReason::Shutdown, Some(ExitReason::Shutdown)),
         ("waits", ExitReason::Kill, Some(ExitReason::Killed)),
-        ("traps", ExitReason::Normal, Some(ExitReason::error("got ExitReason::Normal"))),
+        (
+            "traps",
+            ExitReason::Normal,
+            Some(ExitReason::error("got ExitReason::Normal")),
+        ),
         ("traps", ExitReason::Kill, Some(ExitReason::Killed)),
     ] {
         let actor = node.spawn(module, b"").unwrap();
@@ -182,7 +195,9 @@ fn exits_follow_erlangs_rules() {
     // Along a chain of links; not along a normal end.
     let chain = node.run(async {
         let first = spawn("waits", b"", &SpawnOptions::new()).unwrap().pid;
-        let second = spawn("waits", b"", &SpawnOptions::new().link()).unwrap().pid;
+        let second = spawn("waits", b"", &SpawnOptions::new().link())
+            .unwrap()
+            .pid;
         trap_exit(true);
         process::unlink(first);
         link(first);
@@ -240,8 +255,17 @@ fn nodes_see_each_other_come_and_go() {
     let run = here.clone();
     let far = here.run(async {
         assert_eq!(crate::node::nodes(), ["b@local"]);
-        let far = ServerRef::<Counter>::start(&1).on("b@local").local("far").await.unwrap();
-        assert_eq!(ServerRef::<Counter>::remote("far", "b@local").call(Ask::Add(1)).await, Ok(2));
+        let far = ServerRef::<Counter>::start(&1)
+            .on("b@local")
+            .local("far")
+            .await
+            .unwrap();
+        assert_eq!(
+            ServerRef::<Counter>::remote("far", "b@local")
+                .call(Ask::Add(1))
+                .await,
+            Ok(2)
+        );
         far
     });
     assert_eq!(there.whereis("far"), far.as_pid());
@@ -267,7 +291,9 @@ fn groups_and_locks_are_let_go_by_the_dead() {
     node.task("member", |_| async {
         groups::join("all").unwrap();
         let lock = registry::global::LockId::new("door");
-        registry::global::set_lock(&lock, registry::global::Wait::Try).await.unwrap();
+        registry::global::set_lock(&lock, registry::global::Wait::Try)
+            .await
+            .unwrap();
         std::future::pending().await
     });
     node.run(async {
@@ -284,7 +310,10 @@ fn groups_and_locks_are_let_go_by_the_dead() {
         let waiting = registry::global::set_lock(&lock, registry::global::Wait::Endless);
         crate::exit(member, ExitReason::Kill);
         assert_eq!(waiting.await, Ok(()));
-        assert!(matches!(changes.next().await, groups::GroupChange::Left { .. }));
+        assert!(matches!(
+            changes.next().await,
+            groups::GroupChange::Left { .. }
+        ));
         assert_eq!(groups::members("all"), []);
     });
 }
@@ -319,7 +348,11 @@ fn a_seed_shuffles_actors_but_not_what_one_sends_another() {
     assert_eq!(order(7), order(7));
     for order in orders {
         for from in 0..3 {
-            let of: Vec<u8> = order.iter().filter(|(f, _)| *f == from).map(|(_, n)| *n).collect();
+            let of: Vec<u8> = order
+                .iter()
+                .filter(|(f, _)| *f == from)
+                .map(|(_, n)| *n)
+                .collect();
             assert_eq!(of, [0, 1, 2]);
         }
     }
@@ -334,7 +367,10 @@ fn a_test_that_waits_for_nothing_fails() {
 #[test]
 fn servers_ask_each_other() {
     let node = node();
-    let (a, b) = (node.start::<Counter>(&1).unwrap(), node.start::<Counter>(&2).unwrap());
+    let (a, b) = (
+        node.start::<Counter>(&1).unwrap(),
+        node.start::<Counter>(&2).unwrap(),
+    );
     assert_eq!(node.call(&a, Ask::Ask(b.clone())), Ok(3));
     node.exit(b.as_pid().unwrap(), ExitReason::Shutdown);
     assert_eq!(node.call(&a, Ask::Ask(b)), Ok(-1));

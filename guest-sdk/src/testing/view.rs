@@ -56,12 +56,15 @@ impl Imports for View<'_> {
             Err(_) => Err(CallError::Noproc),
         };
         if let Some(actor) = self.actor() {
-            actor.pending.insert(tag, callee.as_ref().copied().unwrap_or(Pid::NONE));
+            actor
+                .pending
+                .insert(tag, callee.as_ref().copied().unwrap_or(Pid::NONE));
         }
         match callee {
             Ok(callee) => {
                 let from = ReplyTo { pid: me, tag };
-                self.world.push(callee, Message::Request((from, body.into())));
+                self.world
+                    .push(callee, Message::Request((from, body.into())));
                 if let Some(ms) = timeout_ms {
                     self.world.at(ms, Due::Request(me, tag));
                 }
@@ -72,7 +75,9 @@ impl Imports for View<'_> {
     }
     fn mailbox_forget(&mut self, tag: Ref) {
         let Some(actor) = self.actor() else { return };
-        actor.mailbox.retain(|m| !matches!(m, Message::Response((of, _)) if *of == tag));
+        actor
+            .mailbox
+            .retain(|m| !matches!(m, Message::Response((of, _)) if *of == tag));
         let callee = actor.pending.remove(&tag);
         if let Some(callee) = callee.and_then(|pid| self.world.actors.get_mut(&pid)) {
             callee.open.retain(|open| open.tag != tag);
@@ -108,7 +113,9 @@ impl Imports for View<'_> {
     ) -> Result<(Pid, Ref), SpawnError> {
         let tag = self.world.new_ref(self.me.node);
         let parent = Some((self.me, tag));
-        let pid = self.world.spawn(self.me.node, module, args, options, parent)?;
+        let pid = self
+            .world
+            .spawn(self.me.node, module, args, options, parent)?;
         Ok((pid, tag))
     }
     fn process_spawn_on(
@@ -120,7 +127,9 @@ impl Imports for View<'_> {
     ) -> Ref {
         let (me, tag) = (self.me, self.world.new_ref(self.me.node));
         let spawned = match self.world.incarnation(node) {
-            Some(node) => self.world.spawn(node, module, args, options, Some((me, tag))),
+            Some(node) => self
+                .world
+                .spawn(node, module, args, options, Some((me, tag))),
             None => Err(SpawnError::Noconnection),
         };
         if spawned.is_err() || !options.flags.contains(SpawnFlags::AWAIT_INIT) {
@@ -177,17 +186,21 @@ impl Imports for View<'_> {
     }
     fn process_demonitor(&mut self, tag: Ref) {
         let Some(actor) = self.actor() else { return };
-        actor.mailbox.retain(|m| !matches!(m, Message::Down((of, _, _)) if *of == tag));
+        actor
+            .mailbox
+            .retain(|m| !matches!(m, Message::Down((of, _, _)) if *of == tag));
         let watched = actor.monitors.remove(&tag);
         if let Some(watched) = watched.and_then(|pid| self.world.actors.get_mut(&pid)) {
             watched.watchers.retain(|(of, _)| *of != tag);
         }
     }
     fn process_exit(&mut self, target: Pid, reason: &ExitReason) {
-        self.world.exit_signal(target, self.me, reason.clone(), false);
+        self.world
+            .exit_signal(target, self.me, reason.clone(), false);
     }
     fn process_trap_exit(&mut self, on: bool) -> bool {
-        self.actor().is_some_and(|actor| std::mem::replace(&mut actor.trap_exit, on))
+        self.actor()
+            .is_some_and(|actor| std::mem::replace(&mut actor.trap_exit, on))
     }
     fn process_is_alive(&mut self, target: Pid) -> bool {
         self.world.actors.contains_key(&target)
@@ -221,7 +234,8 @@ impl Imports for View<'_> {
     }
     fn registry_registered(&mut self) -> Vec<String> {
         let home = self.world.node(self.me.node);
-        home.map(|home| home.names.keys().cloned().collect()).unwrap_or_default()
+        home.map(|home| home.names.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     fn timer_start(&mut self, after_ms: u32) -> Ref {
@@ -241,7 +255,9 @@ impl Imports for View<'_> {
             _ => true,
         });
         if let Some(actor) = self.actor() {
-            actor.mailbox.retain(|message| *message != Message::Timer(tag));
+            actor
+                .mailbox
+                .retain(|message| *message != Message::Timer(tag));
         }
         self.world.timers.len() < before
     }
@@ -294,11 +310,15 @@ impl Imports for View<'_> {
         let me = self.me;
         let requester = requester.map_or(Requester::Actor(me), |of| Requester::Named(of.into()));
         let tag = self.world.new_ref(me.node);
-        let lock = self.world.locks.entry(resource.into()).or_insert_with(|| Lock {
-            requester: requester.clone(),
-            holders: Vec::new(),
-            waiting: Default::default(),
-        });
+        let lock = self
+            .world
+            .locks
+            .entry(resource.into())
+            .or_insert_with(|| Lock {
+                requester: requester.clone(),
+                holders: Vec::new(),
+                waiting: Default::default(),
+            });
         if lock.requester == requester {
             if !lock.holders.contains(&me) {
                 lock.holders.push(me);
@@ -391,7 +411,9 @@ impl Imports for View<'_> {
         Ok(())
     }
     fn groups_leave(&mut self, scope: &str, group: &str, actors: &[Pid]) -> bool {
-        let left = actors.iter().filter(|pid| self.world.leave_group(scope, group, **pid));
+        let left = actors
+            .iter()
+            .filter(|pid| self.world.leave_group(scope, group, **pid));
         left.count() > 0
     }
     fn groups_members(&mut self, scope: &str, group: &str) -> Vec<Pid> {
@@ -420,7 +442,9 @@ impl Imports for View<'_> {
     }
     fn groups_monitor_scope(&mut self, scope: &str) -> Result<(Ref, ScopeMembers), GroupError> {
         let tag = self.world.new_ref(self.me.node);
-        self.world.group_monitors.push((tag, self.me, scope.to_owned(), None));
+        self.world
+            .group_monitors
+            .push((tag, self.me, scope.to_owned(), None));
         let groups = self.groups_which_groups(scope).into_iter();
         let members = groups.map(|group| (group.clone(), self.groups_members(scope, &group)));
         Ok((tag, members.collect()))
@@ -429,7 +453,9 @@ impl Imports for View<'_> {
         let before = self.world.group_monitors.len();
         self.world.group_monitors.retain(|(of, ..)| *of != tag);
         if let Some(actor) = self.actor() {
-            actor.mailbox.retain(|message| crate::groups::group_of(message) != Some(tag));
+            actor
+                .mailbox
+                .retain(|message| crate::groups::group_of(message) != Some(tag));
         }
         self.world.group_monitors.len() < before
     }
@@ -467,14 +493,20 @@ impl World {
 
     fn tell_group(&mut self, scope: &str, group: &str, actors: &[Pid], joined: bool) {
         let of = |other: &Option<String>| other.as_deref().is_none_or(|of| of == group);
-        let told = self.group_monitors.iter().filter(|(_, _, s, g)| s == scope && of(g));
+        let told = self
+            .group_monitors
+            .iter()
+            .filter(|(_, _, s, g)| s == scope && of(g));
         let told: Vec<(Ref, Pid)> = told.map(|(tag, by, _, _)| (*tag, *by)).collect();
         for (tag, by) in told {
             let change = (tag, group.to_owned(), actors.to_vec());
-            self.push(by, match joined {
-                true => Message::GroupJoined(change),
-                false => Message::GroupLeft(change),
-            });
+            self.push(
+                by,
+                match joined {
+                    true => Message::GroupJoined(change),
+                    false => Message::GroupLeft(change),
+                },
+            );
         }
     }
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::run::{Body, Factory};
 use crate::bindings::wasm_node::actor::process::{SpawnFlags, SpawnOptions};
 use crate::{
-    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, Pid, Ref, ReplyTo,
-    RegisterError, SpawnError, Start,
+    CallError, Destination, ExitReason, Message, NodeEvent, NodeKind, Outcome, Pid, Ref,
+    RegisterError, ReplyTo, SpawnError, Start,
 };
 
 /// The imports of one actor.
@@ -233,7 +233,9 @@ impl World {
             Due::Send(to, body, _) => self.push(to, Message::Info(body)),
             Due::Request(by, tag) => self.fail_request(by, tag, CallError::Timeout),
             Due::Idle(pid, serial) => {
-                let Some(actor) = self.actors.get_mut(&pid) else { return };
+                let Some(actor) = self.actors.get_mut(&pid) else {
+                    return;
+                };
                 if actor.idle == Some(serial) && actor.mailbox.is_empty() {
                     actor.idle = None;
                     self.push(pid, Message::Timeout);
@@ -261,14 +263,18 @@ impl World {
     }
 
     pub(super) fn respond(&mut self, to: Pid, tag: Ref, result: Result<Vec<u8>, CallError>) {
-        let Some(asker) = self.actors.get_mut(&to) else { return };
+        let Some(asker) = self.actors.get_mut(&to) else {
+            return;
+        };
         if asker.pending.remove(&tag).is_some() {
             self.push(to, Message::Response((tag, result)));
         }
     }
 
     pub(super) fn exit_signal(&mut self, to: Pid, from: Pid, reason: ExitReason, link: bool) {
-        let Some(actor) = self.actors.get_mut(&to) else { return };
+        let Some(actor) = self.actors.get_mut(&to) else {
+            return;
+        };
         if link && !actor.links.remove(&from) {
             return;
         }
@@ -352,7 +358,9 @@ impl World {
 
     /// The parent's side of a spawn's link and monitor.
     fn attach(&mut self, parent: Pid, child: Pid, tag: Ref, flags: SpawnFlags) {
-        let Some(actor) = self.actors.get_mut(&parent) else { return };
+        let Some(actor) = self.actors.get_mut(&parent) else {
+            return;
+        };
         if flags.contains(SpawnFlags::LINK) {
             actor.links.insert(child);
         }
@@ -366,7 +374,9 @@ impl World {
 
     /// What the end of a turn says.
     pub(super) fn settle(&mut self, pid: Pid, outcome: Outcome) {
-        let Some(actor) = self.actors.get_mut(&pid) else { return };
+        let Some(actor) = self.actors.get_mut(&pid) else {
+            return;
+        };
         actor.running = false;
         if let Some(reason) = actor.ending.take() {
             return self.end(pid, reason);
@@ -397,7 +407,9 @@ impl World {
 
     /// An actor's end, as everybody sees it.
     pub(super) fn end(&mut self, pid: Pid, reason: ExitReason) {
-        let Some(actor) = self.actors.remove(&pid) else { return };
+        let Some(actor) = self.actors.remove(&pid) else {
+            return;
+        };
         self.ended.insert(pid, reason.clone());
         // A real actor's memory is dropped whole: no destructor runs.
         std::mem::forget(actor.body);
@@ -441,7 +453,9 @@ impl World {
     }
 
     fn down(&mut self, to: Pid, tag: Ref, pid: Pid, reason: ExitReason) {
-        let Some(watcher) = self.actors.get_mut(&to) else { return };
+        let Some(watcher) = self.actors.get_mut(&to) else {
+            return;
+        };
         if watcher.monitors.remove(&tag).is_some() {
             self.push(to, Message::Down((tag, pid, reason)));
         }
@@ -449,7 +463,9 @@ impl World {
 
     /// A node's end: for all others, the connection to it went down.
     pub(super) fn node_down(&mut self, incarnation: u64) {
-        let Some(node) = self.node(incarnation).filter(|node| node.up) else { return };
+        let Some(node) = self.node(incarnation).filter(|node| node.up) else {
+            return;
+        };
         node.up = false;
         let name = node.name.clone();
         let mut lost: Vec<Pid> = self.actors.keys().copied().collect();
@@ -470,7 +486,11 @@ impl World {
         for pid in lost {
             self.end_of_node(pid);
         }
-        let event = NodeEvent { node: name.clone(), kind: NodeKind::Visible, reason: "connection_closed".into() };
+        let event = NodeEvent {
+            node: name.clone(),
+            kind: NodeKind::Visible,
+            reason: "connection_closed".into(),
+        };
         let mut told: Vec<(Pid, usize)> = Vec::new();
         for (pid, actor) in &mut self.actors {
             let before = actor.node_monitors.len();
@@ -487,7 +507,9 @@ impl World {
     }
 
     pub(super) fn node_up(&mut self, incarnation: u64) {
-        let Some(node) = self.node(incarnation) else { return };
+        let Some(node) = self.node(incarnation) else {
+            return;
+        };
         let event = NodeEvent {
             node: node.name.clone(),
             kind: NodeKind::Visible,
@@ -503,7 +525,9 @@ impl World {
 
     fn end_of_node(&mut self, pid: Pid) {
         // Callers hear `noconnection`, not `exit`.
-        let Some(actor) = self.actors.get_mut(&pid) else { return };
+        let Some(actor) = self.actors.get_mut(&pid) else {
+            return;
+        };
         let mut open = std::mem::take(&mut actor.open);
         open.extend(actor.mailbox.drain(..).filter_map(|message| match message {
             Message::Request((from, _)) => Some(from),
