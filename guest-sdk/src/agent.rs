@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use crate::testing::Node;
 
-    fn sum(all: &Vec<i64>) -> i64 {
+    fn sum(all: &[i64]) -> i64 {
         all.iter().sum()
     }
     fn push(all: &mut Vec<i64>, n: i64) {

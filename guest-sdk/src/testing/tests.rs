@@ -22,7 +22,7 @@ enum Ask {
     Idle,
     Panic,
     Seen,
-    Ask(ServerRef<Counter>),
+    Fetch(ServerRef<Counter>),
 }
 
 impl GenServer for Counter {
@@ -50,7 +50,7 @@ impl GenServer for Counter {
             }
             Ask::Panic => panic!("asked to"),
             Ask::Seen => return CallReturn::Reply(self.seen.len() as i64),
-            Ask::Ask(other) => match other.call(Ask::Add(0)).await {
+            Ask::Fetch(other) => match other.call(Ask::Add(0)).await {
                 Ok(n) => self.count += n,
                 Err(_) => self.count = -1,
             },
@@ -371,9 +371,9 @@ fn servers_ask_each_other() {
         node.start::<Counter>(&1).unwrap(),
         node.start::<Counter>(&2).unwrap(),
     );
-    assert_eq!(node.call(&a, Ask::Ask(b.clone())), Ok(3));
+    assert_eq!(node.call(&a, Ask::Fetch(b.clone())), Ok(3));
     node.exit(b.as_pid().unwrap(), ExitReason::Shutdown);
-    assert_eq!(node.call(&a, Ask::Ask(b)), Ok(-1));
+    assert_eq!(node.call(&a, Ask::Fetch(b)), Ok(-1));
     // Itself: nobody answers before the time-out.
-    assert_eq!(node.call(&a, Ask::Ask(a.clone())), Err(CallError::Timeout));
+    assert_eq!(node.call(&a, Ask::Fetch(a.clone())), Err(CallError::Timeout));
 }

@@ -1,6 +1,6 @@
 //! An agent for the tests: a stack of numbers.
 
-fn sum(numbers: &Vec<i64>) -> i64 {
+fn sum(numbers: &[i64]) -> i64 {
     numbers.iter().sum()
 }
 
