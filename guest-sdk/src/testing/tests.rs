@@ -375,5 +375,8 @@ fn servers_ask_each_other() {
     node.exit(b.as_pid().unwrap(), ExitReason::Shutdown);
     assert_eq!(node.call(&a, Ask::Fetch(b)), Ok(-1));
     // Itself: nobody answers before the time-out.
-    assert_eq!(node.call(&a, Ask::Fetch(a.clone())), Err(CallError::Timeout));
+    assert_eq!(
+        node.call(&a, Ask::Fetch(a.clone())),
+        Err(CallError::Timeout)
+    );
 }
