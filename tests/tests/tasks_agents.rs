@@ -41,7 +41,10 @@ fn tasks_run_here_and_on_another_node() -> Result<()> {
     // A link takes the owner along.
     let pid = site.ok(&["whereis", first.name(), "assistant"])?;
     let said = site.fails(1, &["call", N1, "assistant", "linked-trap"])?;
-    ensure!(said.contains("as asked"), "{pid} was to end with its task: {said}");
+    ensure!(
+        said.contains("as asked"),
+        "{pid} was to end with its task: {said}"
+    );
     Ok(())
 }
 
@@ -50,6 +53,9 @@ fn an_agent_keeps_state_and_a_registry_forgets_the_dead() -> Result<()> {
     let site = Site::new()?;
     let node = node(&site)?;
     assert_eq!(site.call(&node, "assistant", "agent")?, "Some(8) 7 true");
-    assert_eq!(site.call(&node, "assistant", "registry")?, "true Some((true, 2)) 1");
+    assert_eq!(
+        site.call(&node, "assistant", "registry")?,
+        "true Some((true, 2)) 1"
+    );
     Ok(())
 }
