@@ -62,6 +62,7 @@
 extern crate self as wasm_node_sdk;
 
 pub mod actor;
+pub mod agent;
 #[cfg(all(feature = "allocator", target_arch = "wasm32"))]
 mod allocator;
 pub mod bindings;
@@ -73,6 +74,7 @@ pub mod groups;
 pub mod hashing;
 pub mod inbox;
 pub mod io;
+pub mod key_registry;
 #[cfg(feature = "keyvalue")]
 pub mod keyvalue;
 pub mod log;
@@ -86,14 +88,15 @@ mod snapshot;
 pub mod supervisor;
 mod sys;
 pub mod task;
+pub mod tasks;
+#[cfg(all(not(target_arch = "wasm32"), any(test, feature = "testing")))]
+pub mod testing;
 pub mod time;
 mod types;
 
 #[cfg(feature = "http")]
 pub mod http;
 
-#[cfg(test)]
-mod fake;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,9 @@
 //! This node, the others, and the code on this one.
 
-use crate::bindings::wasm_node::actor::{code, node};
+use crate::bindings::wasm_node::actor::code;
+use crate::bindings::wasm_node::actor::node::NodeSet;
 use crate::runtime::{Answer, Kind};
+use crate::sys::node;
 use crate::{Message, Pid};
 
 pub use crate::bindings::wasm_node::actor::code::ModuleInfo;
@@ -13,17 +15,17 @@ pub fn name() -> String {
 
 /// The visible nodes connected to this one, without it, sorted.
 pub fn nodes() -> Vec<String> {
-    node::nodes(node::NodeSet::Visible)
+    node::nodes(NodeSet::Visible)
 }
 
 /// The hidden nodes connected to this one, sorted.
 pub fn hidden_nodes() -> Vec<String> {
-    node::nodes(node::NodeSet::Hidden)
+    node::nodes(NodeSet::Hidden)
 }
 
 /// As [`nodes`], with the hidden ones.
 pub fn all_nodes() -> Vec<String> {
-    node::nodes(node::NodeSet::All)
+    node::nodes(NodeSet::All)
 }
 
 /// The name of a pid's node, if it is known here.

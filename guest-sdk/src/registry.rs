@@ -2,7 +2,7 @@
 
 pub mod global;
 
-use crate::bindings::wasm_node::actor::registry;
+use crate::sys::registry;
 use crate::{Pid, RegisterError};
 
 /// Gives an actor of this node a name on this node; it goes when the actor ends.

@@ -96,7 +96,7 @@ struct Task {
 }
 
 /// All that an actor's executor owns. One for each actor instance.
-struct Runtime {
+pub(crate) struct Runtime {
     tasks: RefCell<Vec<Task>>,
     free: RefCell<Vec<usize>>,
     /// Local tasks that have not ended, the main one apart.
@@ -114,20 +114,7 @@ struct Runtime {
 }
 
 thread_local! {
-    static RUNTIME: Runtime = const {
-        Runtime {
-            tasks: RefCell::new(Vec::new()),
-            free: RefCell::new(Vec::new()),
-            others: Cell::new(0),
-            ready: RefCell::new(VecDeque::new()),
-            answers: RefCell::new(Answers(Vec::new())),
-            stash: RefCell::new(VecDeque::new()),
-            followed: RefCell::new(Vec::new()),
-            orphans: RefCell::new(Vec::new()),
-            receivers: RefCell::new(Vec::new()),
-            exit: RefCell::new(None),
-        }
-    };
+    static RUNTIME: Runtime = const { Runtime::new() };
 }
 
 /// Tasks or a handler are in the middle of something.
@@ -409,6 +396,21 @@ fn key_of(message: &Message) -> Option<(Ref, Kind)> {
 }
 
 impl Runtime {
+    pub(crate) const fn new() -> Self {
+        Self {
+            tasks: RefCell::new(Vec::new()),
+            free: RefCell::new(Vec::new()),
+            others: Cell::new(0),
+            ready: RefCell::new(VecDeque::new()),
+            answers: RefCell::new(Answers(Vec::new())),
+            stash: RefCell::new(VecDeque::new()),
+            followed: RefCell::new(Vec::new()),
+            orphans: RefCell::new(Vec::new()),
+            receivers: RefCell::new(Vec::new()),
+            exit: RefCell::new(None),
+        }
+    }
+
     fn add(&self, future: Pin<Box<dyn Future<Output = ()>>>) {
         let mut tasks = self.tasks.borrow_mut();
         let task = Task {
@@ -583,6 +585,23 @@ fn waker(id: usize) -> Waker {
     // SAFETY: the data is a number, never read through, and the functions above only use the
     // thread's own runtime, which is what every waker of this single-threaded actor refers to.
     unsafe { Waker::from_raw(RawWaker::new(std::ptr::without_provenance(id), &VTABLE)) }
+}
+
+/// Exchanges this thread's runtime and another: natively, one thread runs many actors in turn.
+#[cfg(all(not(target_arch = "wasm32"), any(test, feature = "testing")))]
+pub(crate) fn swap(with: &Runtime) {
+    RUNTIME.with(|rt| {
+        rt.tasks.swap(&with.tasks);
+        rt.free.swap(&with.free);
+        rt.others.swap(&with.others);
+        rt.ready.swap(&with.ready);
+        rt.answers.swap(&with.answers);
+        rt.stash.swap(&with.stash);
+        rt.followed.swap(&with.followed);
+        rt.orphans.swap(&with.orphans);
+        rt.receivers.swap(&with.receivers);
+        rt.exit.swap(&with.exit);
+    });
 }
 
 /// Takes an actor's whole runtime down, so that one test thread can run several.

@@ -319,7 +319,7 @@ pub async fn multi_call<S: GenServer>(
     timeout: Duration,
 ) -> MultiReplies<S::Reply> {
     let body = S::encode_call(request.borrow());
-    let (body, own) = (body.as_slice(), sys::node_name());
+    let (body, own) = (body.as_slice(), sys::node::name());
     let connected = sys::connected_nodes();
     let (nodes, calls): (Vec<String>, Vec<_>) = nodes
         .into_iter()
@@ -366,7 +366,7 @@ struct Connecting(Answer);
 
 impl Connecting {
     fn to(node: &str) -> Self {
-        Self(Answer::of(sys::connect(node), Kind::Connected))
+        Self(Answer::of(sys::node::connect(node), Kind::Connected))
     }
 
     async fn done(mut self) -> bool {

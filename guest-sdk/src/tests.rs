@@ -1,12 +1,12 @@
-//! Tests of the executor and of GenServers and tasks on it, against the double in `fake`.
+//! Tests of the executor and of GenServers and tasks on it, against the double in `testing::scripted`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fake::{self, Did, ME};
 use crate::gen_server::GenServerActor;
 use crate::task::{self, Task, TaskActor};
+use crate::testing::scripted::{self as fake, Did, ME};
 use crate::*;
 
 const ASKER: ReplyTo = ReplyTo {

@@ -59,6 +59,10 @@ impl<R> Call<R> {
         }
     }
 
+    pub(crate) fn parts(&self) -> (&str, &str, &[u8]) {
+        (&self.module, &self.function, &self.args)
+    }
+
     /// Has a node run it, and does not wait. What becomes of it nobody hears.
     pub fn cast_on(&self, node: &str) {
         if let Ok(args) = invoke(&self.function, &self.args, None) {

@@ -12,9 +12,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::{Actor, ExitReason, Outcome, SaveError, Start, codec, runtime, time};
+use crate::{
+    Actor, Either, ExitReason, Message, Outcome, Pid, SaveError, Start, codec, race, runtime, time,
+};
 
 const CALL_MARK: &[u8] = b"\0wasm-node-sdk rpc 1\0";
+/// The same of a task: it gives its result as the reply to its owner's request, and ends normally.
+const TASK_MARK: &[u8] = b"\0wasm-node-sdk task 1\0";
 const ANSWER_MARK: &[u8] = b"\0wasm-node-sdk answer 1\0";
 
 /// Arguments and results may be so long: the host's limit for messages, less the marks.
@@ -94,25 +98,59 @@ pub(super) fn invoke(
     Ok([CALL_MARK, &codec::encode(&invocation), args].concat())
 }
 
+/// The arguments of the spawn that runs a function as a task of this actor. An error if they are
+/// too many bytes.
+pub(crate) fn invoke_task(function: &str, args: &[u8], asked: bool) -> Result<Vec<u8>, Error> {
+    if args.len() > MAX_BYTES {
+        return Err(Error::TooLarge);
+    }
+    let owner = asked.then(crate::self_pid);
+    let task = Invoked {
+        function: function.into(),
+        owner,
+    };
+    Ok([TASK_MARK, &codec::encode(&task), args].concat())
+}
+
+/// A task, to the actor that runs it.
+#[derive(Serialize, Deserialize)]
+struct Invoked<'a> {
+    function: Cow<'a, str>,
+    /// Who asks for the result, if anybody does.
+    owner: Option<Pid>,
+}
+
+/// What a task replied.
+pub(crate) fn task_result<R: DeserializeOwned>(reply: &[u8]) -> Result<R, Error> {
+    match reply.split_first() {
+        Some((what, bytes)) => told(*what, bytes),
+        None => Err(Error::BadResult("nothing".into())),
+    }
+}
+
+fn told<R: DeserializeOwned>(what: u8, bytes: &[u8]) -> Result<R, Error> {
+    Err(match what {
+        RETURNED => return whole(bytes).map_err(Error::BadResult),
+        NO_SUCH_FUNCTION => Error::NoSuchFunction,
+        BAD_ARGUMENTS => Error::BadArguments(String::from_utf8_lossy(bytes).into_owned()),
+        TIMED_OUT => Error::Timeout,
+        TOO_LARGE => Error::TooLarge,
+        what => Error::BadResult(format!("an answer of the unknown kind {what}")),
+    })
+}
+
 /// What the end of the actor that ran a function says.
-pub(super) fn answer<R: DeserializeOwned>(reason: ExitReason) -> Result<R, Error> {
+pub(crate) fn answer<R: DeserializeOwned>(reason: ExitReason) -> Result<R, Error> {
     let data = match reason {
         ExitReason::Custom(data) => data,
         ExitReason::Noconnection => return Err(Error::NoConnection),
         ExitReason::Trap(words) => return Err(Error::Trap(words)),
         reason => return Err(Error::Exit(reason)),
     };
-    let answer = data.strip_prefix(ANSWER_MARK).and_then(<[u8]>::split_first);
-    Err(match answer {
-        Some((&RETURNED, bytes)) => return whole(bytes).map_err(Error::BadResult),
-        Some((&NO_SUCH_FUNCTION, _)) => Error::NoSuchFunction,
-        Some((&BAD_ARGUMENTS, words)) => {
-            Error::BadArguments(String::from_utf8_lossy(words).into_owned())
-        }
-        Some((&TIMED_OUT, _)) => Error::Timeout,
-        Some((&TOO_LARGE, _)) => Error::TooLarge,
-        _ => Error::Exit(ExitReason::Custom(data)),
-    })
+    match data.strip_prefix(ANSWER_MARK).and_then(<[u8]>::split_first) {
+        Some((what, bytes)) => told(*what, bytes),
+        None => Err(Error::Exit(ExitReason::Custom(data))),
+    }
 }
 
 fn reason(what: u8, bytes: &[u8]) -> ExitReason {
@@ -122,14 +160,18 @@ fn reason(what: u8, bytes: &[u8]) -> ExitReason {
 /// The end of an actor that is asked for a function and has none; none if it is asked for
 /// something else.
 pub(crate) fn refuse_call(start: &Start) -> Option<ExitReason> {
-    is_call(start).then(|| reason(NO_SUCH_FUNCTION, &[]))
+    let called = matches!(start, Start::Fresh(args) if is_call(args));
+    called.then(|| reason(NO_SUCH_FUNCTION, &[]))
 }
 
-fn is_call(start: &Start) -> bool {
-    matches!(start, Start::Fresh(args) if args.starts_with(CALL_MARK))
+fn is_call(args: &[u8]) -> bool {
+    args.starts_with(CALL_MARK) || args.starts_with(TASK_MARK)
 }
 
 async fn run<F: Functions>(args: Vec<u8>) -> ExitReason {
+    if let Some(task) = args.strip_prefix(TASK_MARK) {
+        return run_task::<F>(task).await;
+    }
     let parsed = args.strip_prefix(CALL_MARK).map(postcard::take_from_bytes);
     let Some(Ok((invocation, args))) = parsed else {
         return reason(BAD_ARGUMENTS, b"the invocation is damaged");
@@ -146,12 +188,39 @@ async fn run<F: Functions>(args: Vec<u8>) -> ExitReason {
             Err(_) => return reason(TIMED_OUT, &[]),
         },
     };
+    let (what, bytes) = outcome(result);
+    reason(what, &bytes)
+}
+
+/// What came of a function, for the wire.
+fn outcome(result: Result<Vec<u8>, Refusal>) -> (u8, Vec<u8>) {
     match result {
-        Ok(result) if result.len() > MAX_BYTES => reason(TOO_LARGE, &[]),
-        Ok(result) => reason(RETURNED, &result),
-        Err(Refusal::NoSuchFunction) => reason(NO_SUCH_FUNCTION, &[]),
-        Err(Refusal::BadArguments(words)) => reason(BAD_ARGUMENTS, words.as_bytes()),
+        Ok(result) if result.len() > MAX_BYTES => (TOO_LARGE, Vec::new()),
+        Ok(result) => (RETURNED, result),
+        Err(Refusal::NoSuchFunction) => (NO_SUCH_FUNCTION, Vec::new()),
+        Err(Refusal::BadArguments(words)) => (BAD_ARGUMENTS, words.into_bytes()),
     }
+}
+
+async fn run_task<F: Functions>(task: &[u8]) -> ExitReason {
+    let Ok((invoked, args)) = postcard::take_from_bytes::<Invoked>(task) else {
+        return ExitReason::error("the task's invocation is damaged");
+    };
+    // An owner that ends before it has asked will not ask.
+    let watch = invoked.owner.map(crate::monitor);
+    let (what, bytes) = outcome(F::call(&invoked.function, args).await);
+    let Some(watch) = watch else {
+        return match what {
+            RETURNED => ExitReason::Normal,
+            _ => reason(what, &bytes),
+        };
+    };
+    let asked = crate::task::receive_match(|message| matches!(message, Message::Request(_)));
+    if let Either::Left(Message::Request((owner, _))) = race(asked, watch.down()).await {
+        // Not too large: `outcome` has seen to that.
+        let _ = crate::sys::mailbox::reply(owner, &[&[what], bytes.as_slice()].concat());
+    }
+    ExitReason::Normal
 }
 
 /// An actor whose module offers functions too: what `export_functions!`,
@@ -165,7 +234,7 @@ pub struct WithFunctions<A, F> {
 impl<A: Actor, F: Functions> Actor for WithFunctions<A, F> {
     fn init(start: Start) -> Result<(Self, Outcome), ExitReason> {
         let (actor, outcome) = match start {
-            Start::Fresh(args) if args.starts_with(CALL_MARK) => {
+            Start::Fresh(args) if is_call(&args) => {
                 runtime::start_main(run::<F>(args));
                 (None, after(runtime::run()))
             }

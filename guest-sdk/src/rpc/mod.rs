@@ -85,8 +85,8 @@ use crate::{Destination, GenServer, process, sys};
 
 pub use caller::{Call, MultiResults};
 pub use error::Error;
-pub(crate) use functions::refuse_call;
 pub use functions::{Functions, NoActor, Refusal, WithFunctions, arguments, result};
+pub(crate) use functions::{answer, invoke_task, refuse_call, task_result};
 
 /// Calls a function of a module on a node, which may be this one, and waits for its result.
 /// `args` is a tuple of the function's arguments. The call begins at once, not at the first poll;
@@ -160,7 +160,7 @@ pub fn server_abcast<S: GenServer>(
 /// its multi-calls ask unless told otherwise.
 pub fn everywhere() -> Vec<String> {
     let mut nodes = sys::visible_nodes();
-    nodes.push(sys::node_name());
+    nodes.push(sys::node::name());
     nodes.sort_unstable();
     nodes
 }

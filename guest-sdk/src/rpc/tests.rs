@@ -6,9 +6,9 @@ use std::future::pending;
 
 use super::functions::invoke;
 use super::*;
-use crate::fake::{self, Did};
 use crate::gen_server::GenServerActor;
 use crate::task::{Task, TaskActor};
+use crate::testing::scripted::{self as fake, Did};
 use crate::{
     Actor, CallReturn, Caller, ExitReason, Info, Init, Message, Next, Outcome, Pid, Ref, SaveError,
     SpawnError, Start,

@@ -70,7 +70,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn unhex(text: &str) -> Result<Vec<u8>, CliError> {
+/// Bytes from two hexadecimal digits each.
+pub(super) fn unhex(text: &str) -> Result<Vec<u8>, CliError> {
     let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
     match digits {
         Some(digits) if digits.len() % 2 == 0 => Ok(digits

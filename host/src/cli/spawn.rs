@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// What its `init` gets, as text
     #[arg(long, value_name = "TEXT", default_value = "")]
     args: String,
+    /// The args are bytes in hex
+    #[arg(long)]
+    hex: bool,
     /// Its name in the registry of the node it runs on
     #[arg(long, value_name = "NAME")]
     local_name: Option<String>,
@@ -46,10 +49,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+    let bytes = match args.hex {
+        true => super::call::unhex(&args.args)?,
+        false => args.args.into_bytes(),
+    };
     if args.attach {
         let start = attach::Start {
             module: args.module,
-            args: Bytes::from(args.args),
+            args: Bytes::from(bytes),
             name: args.local_name,
             on: args.on,
         };
@@ -58,7 +65,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     let on = args.on.clone().unwrap_or_else(|| args.node.node.clone());
     let request = ControlRequest::Spawn {
         module: args.module.clone(),
-        args: Bytes::from(args.args),
+        args: Bytes::from(bytes),
         name: args.local_name,
         on: args.on,
         limits: args.limits.into_iter().fold(Limits::default(), Limits::and),
