@@ -205,6 +205,10 @@ pub enum StartError {
     Failed(ExitReason),
     /// It could not be started at all.
     Spawn(SpawnError),
+    /// Of supervisors only: there is a child with that id, which does not run.
+    AlreadyPresent,
+    /// Of dynamic supervisors only: there are as many children as there may be.
+    MaxChildren,
 }
 
 impl From<SpawnError> for StartError {
@@ -228,6 +232,10 @@ impl fmt::Display for StartError {
             StartError::Ignored => f.write_str("its init chose not to start"),
             StartError::Failed(reason) => write!(f, "its init failed: {}", reason.describe()),
             StartError::Spawn(error) => write!(f, "cannot spawn it: {}", error.describe()),
+            StartError::AlreadyPresent => {
+                f.write_str("already present: a child with that id is there, and does not run")
+            }
+            StartError::MaxChildren => f.write_str("max_children: there may be no more"),
         }
     }
 }

@@ -297,7 +297,7 @@ async fn start(process: &Process, name: &str, how: &[&str]) -> Result<Came, Stri
         }
         Err(StartError::Ignored) => came("ignore"),
         Err(StartError::Failed(reason)) => came(format!("error {}", words::reason(&reason))),
-        Err(StartError::Spawn(error)) => Err(error.describe().into_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use wasm_node_sdk::supervisor::{ChildSpec, Client, Restart, Shutdown, Strategy, SupervisorSpec};
+use wasm_node_sdk::supervisor::{ChildState, ChildSpec, Client, Restart, Shutdown, Strategy, SupervisorSpec};
 use wasm_node_sdk::{CallError, ExitReason, GenServer, StartError};
 
 use crate::process::{Came, PATIENCE, Process, came};
@@ -30,7 +30,11 @@ pub async fn perform(process: &Process, words: &[&str]) -> Result<Came, String> 
         ["which", to] => match client(process, to)?.which_children(PATIENCE).await {
             Ok(children) => {
                 let shown = children.iter().map(|child| {
-                    let state = child.pid.map_or("undefined", |_| "up");
+                    let state = match child.state {
+                        ChildState::Running(_) => "up",
+                        ChildState::Restarting => "restarting",
+                        ChildState::Undefined => "undefined",
+                    };
                     format!("{} {state}", child.id)
                 });
                 Ok((Outcome::Unordered(shown.collect()), Vec::new()))
@@ -63,6 +67,8 @@ fn start_error(error: &StartError) -> String {
         }
         StartError::Failed(reason) => format!("error {}", words::reason(reason)),
         StartError::Spawn(error) => format!("error {}", error.describe()),
+        StartError::AlreadyPresent => "error already_present".into(),
+        StartError::MaxChildren => "error max_children".into(),
     }
 }
 
@@ -86,6 +92,7 @@ async fn supervise(process: &Process, name: &str, words: &[&str]) -> Result<Came
         children: parts
             .map(|words| child(process, words))
             .collect::<Result<_, _>>()?,
+        ..SupervisorSpec::default()
     };
     match Client::start(&spec).await {
         Ok(Client(destination)) => {
