@@ -205,8 +205,10 @@ pub enum StartError {
     Failed(ExitReason),
     /// It could not be started at all.
     Spawn(SpawnError),
-    /// The supervisor knows a child of this id that has no process: `restart_child` starts it.
+    /// Of supervisors only: there is a child with that id, which does not run.
     AlreadyPresent,
+    /// Of dynamic supervisors only: there are as many children as there may be.
+    MaxChildren,
 }
 
 impl From<SpawnError> for StartError {
@@ -229,10 +231,11 @@ impl fmt::Display for StartError {
             StartError::AlreadyStarted(pid) => write!(f, "already started: {pid}"),
             StartError::Ignored => f.write_str("its init chose not to start"),
             StartError::Failed(reason) => write!(f, "its init failed: {}", reason.describe()),
-            StartError::AlreadyPresent => {
-                f.write_str("already present, without a process: restart it, or delete it first")
-            }
             StartError::Spawn(error) => write!(f, "cannot spawn it: {}", error.describe()),
+            StartError::AlreadyPresent => {
+                f.write_str("already present: a child with that id is there, and does not run")
+            }
+            StartError::MaxChildren => f.write_str("max_children: there may be no more"),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 pub mod machine;
 
-use machine::{Machine, World};
+use machine::{Machine, Report, World};
 use serde::{Deserialize, Serialize};
 use wasm_node_sdk::process::{self, SpawnOptions};
 use wasm_node_sdk::supervisor::spec::{ChildSpec, SupervisorSpec};
@@ -52,8 +52,16 @@ impl World<Caller<Reply>> for Host {
         to.reply(&reply);
     }
 
-    fn report(&mut self, words: &str) {
-        wasm_node_sdk::eprintln!("supervisor {}: {words}", wasm_node_sdk::self_pid());
+    fn report(&mut self, report: &Report<'_>) {
+        let pid = report.pid.map_or("undefined".into(), |pid| pid.to_string());
+        wasm_node_sdk::eprintln!(
+            "supervisor {}: {} of the child \"{}\" {pid}, module {}: {}",
+            wasm_node_sdk::self_pid(),
+            report.context.as_str(),
+            report.child.id,
+            report.child.module,
+            report.reason,
+        );
     }
 }
 
@@ -94,12 +102,16 @@ impl GenServer for Supervisor {
         match call {
             Call::StartChild(child) => self.0.start_child(&mut Host, child, from),
             Call::TerminateChild(id) => self.0.terminate_child(&mut Host, &id, from),
+            Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
             Call::RestartChild(id) => self.0.restart_child(&mut Host, &id, from),
             Call::DeleteChild(id) => {
-                return CallReturn::Reply(Reply::Deleted(self.0.delete_child(&id)));
+                let deleted = self.0.delete_child(&mut Host, &id);
+                return CallReturn::Reply(Reply::Deleted(deleted));
             }
-            Call::CountChildren => return CallReturn::Reply(Reply::Counted(self.0.count())),
-            Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
+            Call::CountChildren => return CallReturn::Reply(Reply::Counted(self.0.counts())),
+            Call::GetChildSpec(id) => {
+                return CallReturn::Reply(Reply::Spec(self.0.spec(&id).cloned()));
+            }
         }
         CallReturn::NoReplyThen(self.next())
     }

@@ -1,6 +1,8 @@
 //! What a supervisor decides. Messages go in; spawns, exits, timers and replies come out
 //! through [`World`]. It knows no clock, no host and no wire.
 //!
+//! The calls of users are in [`admin`], the restart rules in [`restart`].
+//!
 //! Children end one at a time in the reverse of their order and start one at a time in their
 //! order, each waited for, where the strategy or the supervisor's own start and end ask for
 //! it. A child that is added, terminated or (one for one) restarted alone does not wait for
@@ -9,12 +11,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use wasm_node_sdk::supervisor::spec::{ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec};
-use wasm_node_sdk::supervisor::{self, Child, ChildError, Counts, Reply};
+use wasm_node_sdk::supervisor::spec::{
+    AutoShutdown, ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec,
+};
+use wasm_node_sdk::supervisor::{ChildError, Reply};
 use wasm_node_sdk::{ExitReason, Pid, Ref, SpawnError, StartError};
 
 /// How long after a failed restart the next is tried, in milliseconds: it counts as another.
 pub const RETRY_MS: u32 = 100;
+
+mod admin;
+pub mod restart;
+
+use restart::{note_restart, starts_again};
 
 /// What the machine has done for it. `C` is whom to answer.
 pub trait World<C> {
@@ -30,8 +39,46 @@ pub trait World<C> {
     fn now_ms(&mut self) -> u64;
     /// Answers a call.
     fn reply(&mut self, to: C, reply: Reply);
-    /// Words for the log.
-    fn report(&mut self, words: &str);
+    /// Something for the log: OTP's supervisor reports.
+    fn report(&mut self, report: &Report<'_>);
+}
+
+/// What a supervisor has to say about one of its children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report<'a> {
+    /// What happened.
+    pub context: Context,
+    /// The child.
+    pub child: &'a ChildSpec,
+    /// Its process, if it had one.
+    pub pid: Option<Pid>,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What a report is about: OTP's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// A child did not start.
+    StartError,
+    /// A child ended by itself.
+    ChildTerminated,
+    /// A child did not end as it was asked to.
+    ShutdownError,
+    /// Children started again too often, or a significant one ended: the supervisor ends.
+    Shutdown,
+}
+
+impl Context {
+    /// As OTP writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StartError => "start_error",
+            Self::ChildTerminated => "child_terminated",
+            Self::ShutdownError => "shutdown_error",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,10 +89,29 @@ enum Phase {
     Stopping(ExitReason),
 }
 
+impl Phase {
+    fn is_stopping(&self) -> bool {
+        matches!(self, Self::Stopping(_))
+    }
+}
+
+impl<C> Starter<C> {
+    fn tell(self, world: &mut impl World<C>, result: Result<Pid, StartError>) {
+        match self {
+            Self::Adds(to) => world.reply(to, Reply::Started(result)),
+            Self::Restarts(to) => {
+                world.reply(to, Reply::Restarted(result.map_err(ChildError::Start)));
+            }
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 enum Status {
     /// In `waiting`, for its turn to start.
     Waiting,
+    /// It has no process, and gets none before somebody asks for it.
+    Undefined,
     /// Its start failed; the timer starts it again.
     Retrying(Ref),
     /// Its `init` runs. Its exit may come before its `spawned`.
@@ -60,35 +126,25 @@ enum Status {
         pid: Pid,
         timer: Option<Ref>,
     },
-    /// It has no process, and gets none by itself.
-    Stopped,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Member<C> {
     spec: ChildSpec,
     status: Status,
-    /// Who added it, or had it start again, and waits for its start.
-    adder: Option<C>,
-    /// Whether that was `restart_child`.
-    restarted: bool,
-    /// Who waits for its end; it does not start again then.
+    /// Who waits for its start.
+    starter: Option<Starter<C>>,
+    /// Who waits for its end.
     enders: Vec<C>,
 }
 
-impl<C> Member<C> {
-    /// Tells who waits for its start, if anybody does, how it went.
-    fn answer(&mut self, world: &mut impl World<C>, how: Result<Pid, StartError>) -> bool {
-        let Some(adder) = self.adder.take() else {
-            return false;
-        };
-        let reply = match self.restarted {
-            true => Reply::Restarted(how.map_err(ChildError::Start)),
-            false => Reply::Started(how),
-        };
-        world.reply(adder, reply);
-        true
-    }
+/// Who waits for a child's start, and what becomes of the child if that fails.
+#[derive(Serialize, Deserialize)]
+enum Starter<C> {
+    /// It is added, or not.
+    Adds(C),
+    /// It stays, with or without a process.
+    Restarts(C),
 }
 
 /// A child's place in the order of starts.
@@ -100,6 +156,7 @@ pub struct Machine<C> {
     strategy: Strategy,
     intensity: u32,
     period_ms: u32,
+    auto_shutdown: AutoShutdown,
     phase: Phase,
     members: BTreeMap<Seq, Member<C>>,
     by_id: BTreeMap<String, Seq>,
@@ -119,34 +176,15 @@ pub struct Machine<C> {
     restarts: VecDeque<u64>,
 }
 
-/// Notes a restart at `now`; whether that is within `intensity` restarts in `period_ms`.
-pub fn note_restart(past: &mut VecDeque<u64>, now: u64, intensity: u32, period_ms: u32) -> bool {
-    while past
-        .front()
-        .is_some_and(|&at| now.saturating_sub(at) >= u64::from(period_ms))
-    {
-        past.pop_front();
-    }
-    past.push_back(now);
-    past.len() <= intensity as usize
-}
-
-/// Whether a child of that kind starts again after that end.
-pub fn starts_again(restart: Restart, reason: &ExitReason) -> bool {
-    match restart {
-        Restart::Permanent => true,
-        Restart::Transient => !reason.is_clean(),
-        Restart::Temporary => false,
-    }
-}
-
 impl<C> Machine<C> {
-    /// A supervisor that has started nothing. Two children of one id are refused.
+    /// A supervisor that has started nothing. Refuses two children of one id, and significant
+    /// ones that OTP refuses.
     pub fn new(spec: SupervisorSpec) -> Result<Self, String> {
         let mut machine = Self {
             strategy: spec.strategy,
             intensity: spec.intensity,
             period_ms: spec.period_ms,
+            auto_shutdown: spec.auto_shutdown,
             phase: Phase::Starting,
             members: BTreeMap::new(),
             by_id: BTreeMap::new(),
@@ -163,6 +201,7 @@ impl<C> Machine<C> {
             if machine.by_id.contains_key(&child.id) {
                 return Err(format!("two children have the id \"{}\"", child.id));
             }
+            machine.check(&child)?;
             let seq = machine.add(child, None);
             machine.waiting.insert(seq);
         }
@@ -181,7 +220,7 @@ impl<C> Machine<C> {
 
     /// Whether it ends.
     pub fn is_stopping(&self) -> bool {
-        matches!(self.phase, Phase::Stopping(_))
+        self.phase.is_stopping()
     }
 
     /// Why it has ended, once all children are gone.
@@ -190,115 +229,6 @@ impl<C> Machine<C> {
             Phase::Stopping(reason) if self.members.is_empty() => Some(reason),
             _ => None,
         }
-    }
-
-    /// The children, in their order.
-    pub fn children(&self) -> Vec<Child> {
-        let child = |member: &Member<C>| Child {
-            id: member.spec.id.clone(),
-            module: member.spec.module.clone(),
-            pid: match member.status {
-                Status::Running(pid) | Status::Ending { pid, .. } => Some(pid),
-                _ => None,
-            },
-        };
-        self.members.values().map(child).collect()
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> Counts {
-        let mut counts = Counts::default();
-        for member in self.members.values() {
-            counts.specs += 1;
-            let active = matches!(
-                member.status,
-                Status::Starting { .. } | Status::Running(_) | Status::Ending { .. }
-            );
-            counts.active += u32::from(active);
-            match member.spec.module == supervisor::MODULE {
-                true => counts.supervisors += 1,
-                false => counts.workers += 1,
-            }
-        }
-        counts
-    }
-
-    /// Adds a child. The answer comes when its `init` has ended.
-    pub fn start_child(&mut self, world: &mut impl World<C>, child: ChildSpec, from: C) {
-        let refusal = match self
-            .by_id
-            .get(&child.id)
-            .and_then(|seq| self.members.get(seq))
-        {
-            _ if self.is_stopping() => Some(StartError::Failed(ExitReason::Shutdown)),
-            Some(Member {
-                status: Status::Starting { pid, .. } | Status::Running(pid),
-                ..
-            }) => Some(StartError::AlreadyStarted(*pid)),
-            Some(Member {
-                status: Status::Stopped,
-                ..
-            }) => Some(StartError::AlreadyPresent),
-            Some(_) => Some(StartError::Failed(ExitReason::Error(format!(
-                "the child \"{}\" is just ending or starting again: try again",
-                child.id
-            )))),
-            None => None,
-        };
-        if let Some(error) = refusal {
-            return world.reply(from, Reply::Started(Err(error)));
-        }
-        let seq = self.add(child, Some(from));
-        self.spawn(world, seq);
-        self.advance(world);
-    }
-
-    /// Starts a child that has no process. The answer comes when its `init` has ended.
-    pub fn restart_child(&mut self, world: &mut impl World<C>, id: &str, from: C) {
-        let seq = match self.stopped(id) {
-            _ if self.is_stopping() => {
-                let error = StartError::Failed(ExitReason::Shutdown);
-                return world.reply(from, Reply::Restarted(Err(ChildError::Start(error))));
-            }
-            Err(error) => return world.reply(from, Reply::Restarted(Err(error))),
-            Ok(seq) => seq,
-        };
-        if let Some(member) = self.members.get_mut(&seq) {
-            (member.adder, member.restarted) = (Some(from), true);
-        }
-        self.spawn(world, seq);
-        self.advance(world);
-    }
-
-    /// Forgets a child that has no process.
-    pub fn delete_child(&mut self, id: &str) -> Result<(), ChildError> {
-        let seq = self.stopped(id)?;
-        self.members.remove(&seq);
-        self.by_id.remove(id);
-        Ok(())
-    }
-
-    /// The child of this id, if it has no process.
-    fn stopped(&self, id: &str) -> Result<Seq, ChildError> {
-        let seq = *self.by_id.get(id).ok_or(ChildError::NotFound)?;
-        match self.members.get(&seq).map(|member| &member.status) {
-            Some(Status::Stopped) => Ok(seq),
-            Some(Status::Waiting | Status::Retrying(_)) => Err(ChildError::Restarting),
-            Some(_) => Err(ChildError::Running),
-            None => Err(ChildError::NotFound),
-        }
-    }
-
-    /// Ends a child; a temporary one is forgotten. The answer comes when it is gone.
-    pub fn terminate_child(&mut self, world: &mut impl World<C>, id: &str, from: C) {
-        let Some(seq) = self.by_id.get(id).copied() else {
-            return world.reply(from, Reply::Terminated(false));
-        };
-        if let Some(member) = self.members.get_mut(&seq) {
-            member.enders.push(from);
-        }
-        self.end(world, seq);
-        self.advance(world);
     }
 
     /// A start has succeeded or failed.
@@ -321,7 +251,9 @@ impl<C> Machine<C> {
         match result {
             Ok(_) => {
                 member.status = Status::Running(pid);
-                member.answer(world, Ok(pid));
+                if let Some(starter) = member.starter.take() {
+                    starter.tell(world, Ok(pid));
+                }
                 self.step_done(seq);
             }
             Err(error) => {
@@ -346,7 +278,21 @@ impl<C> Machine<C> {
         };
         match &mut member.status {
             Status::Starting { exited, .. } => *exited = true,
-            Status::Ending { .. } => self.gone(world, seq),
+            Status::Ending { .. } => {
+                let asked = match member.spec.shutdown {
+                    Shutdown::BrutalKill => reason == ExitReason::Killed,
+                    Shutdown::After(_) | Shutdown::Infinity => reason.is_clean(),
+                };
+                if !asked {
+                    world.report(&Report {
+                        context: Context::ShutdownError,
+                        child: &member.spec,
+                        pid: Some(pid),
+                        reason: reason.describe().into_owned(),
+                    });
+                }
+                self.gone(world, seq);
+            }
             _ if self.doomed.remove(&seq) => self.gone(world, seq),
             _ => self.failed(world, seq, &reason),
         }
@@ -381,15 +327,14 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    fn add(&mut self, spec: ChildSpec, adder: Option<C>) -> Seq {
+    fn add(&mut self, spec: ChildSpec, starter: Option<Starter<C>>) -> Seq {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.by_id.insert(spec.id.clone(), seq);
         let member = Member {
             spec,
             status: Status::Waiting,
-            adder,
-            restarted: false,
+            starter,
             enders: Vec::new(),
         };
         self.members.insert(seq, member);
@@ -407,21 +352,6 @@ impl<C> Machine<C> {
         for ender in member.enders {
             world.reply(ender, Reply::Terminated(true));
         }
-    }
-
-    /// A child has no process any more, and gets none by itself: a temporary one is forgotten.
-    fn rest(&mut self, world: &mut impl World<C>, seq: Seq) {
-        let member = match self.members.get_mut(&seq) {
-            Some(member) if member.spec.restart != Restart::Temporary => member,
-            _ => return self.forget(world, seq),
-        };
-        member.status = Status::Stopped;
-        for ender in std::mem::take(&mut member.enders) {
-            world.reply(ender, Reply::Terminated(true));
-        }
-        self.doomed.remove(&seq);
-        self.waiting.remove(&seq);
-        self.step_done(seq);
     }
 
     fn step_done(&mut self, seq: Seq) {
@@ -470,22 +400,39 @@ impl<C> Machine<C> {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
-        let kept = member.restarted || error == StartError::Ignored;
-        if member.answer(world, Err(error.clone())) || error == StartError::Ignored {
-            return match kept {
-                true => self.rest(world, seq),
-                false => self.forget(world, seq),
-            };
+        member.status = Status::Undefined;
+        let starter = member.starter.take();
+        if error == StartError::Ignored {
+            if let Some(starter) = starter {
+                starter.tell(world, Err(error));
+            }
+            return self.without_process(world, seq);
+        }
+        match starter {
+            Some(starter @ Starter::Adds(_)) => {
+                starter.tell(world, Err(error));
+                return self.forget(world, seq);
+            }
+            Some(starter @ Starter::Restarts(_)) => {
+                starter.tell(world, Err(error));
+                return self.without_process(world, seq);
+            }
+            None => {}
         }
         let words = format!("cannot start the child \"{}\": {error}", member.spec.id);
+        world.report(&Report {
+            context: Context::StartError,
+            child: &member.spec,
+            pid: None,
+            reason: error.to_string(),
+        });
         match self.phase {
             Phase::Starting => {
                 self.forget(world, seq);
                 self.stop(world, ExitReason::Error(words));
             }
             Phase::Running => {
-                world.report(&words);
-                if self.may_restart(world) {
+                if self.may_restart(world, seq) {
                     let timer = world.start_timer(RETRY_MS);
                     self.by_tag.insert(timer, seq);
                     if let Some(member) = self.members.get_mut(&seq) {
@@ -505,19 +452,31 @@ impl<C> Machine<C> {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
+        let mut ended = None;
         if let Status::Running(pid) = member.status {
             self.by_pid.remove(&pid);
+            ended = Some(pid);
+        }
+        // Clean ends of children that end are no news.
+        if member.spec.restart == Restart::Permanent || !reason.is_clean() {
+            world.report(&Report {
+                context: Context::ChildTerminated,
+                child: &member.spec,
+                pid: ended,
+                reason: reason.describe().into_owned(),
+            });
         }
         if !starts_again(member.spec.restart, reason) {
-            return self.rest(world, seq);
+            member.status = Status::Undefined;
+            let ends_all = member.spec.significant && self.ends_with_significant(seq);
+            self.without_process(world, seq);
+            if ends_all {
+                self.stop(world, ExitReason::Shutdown);
+            }
+            return;
         }
-        world.report(&format!(
-            "the child \"{}\" ended: {}",
-            member.spec.id,
-            reason.describe()
-        ));
         member.status = Status::Waiting;
-        if !self.may_restart(world) {
+        if !self.may_restart(world, seq) {
             self.forget(world, seq);
             return self.stop(world, ExitReason::Shutdown);
         }
@@ -526,10 +485,21 @@ impl<C> Machine<C> {
             Strategy::OneForAll => 0..,
             Strategy::RestForOne => seq..,
         };
-        for (&other, member) in self.members.range(others) {
-            let done = matches!(member.status, Status::Waiting | Status::Ending { .. });
-            if other != seq && !done {
-                self.doomed.insert(other);
+        for (&other, member) in self
+            .members
+            .range_mut(others)
+            .filter(|(other, _)| **other != seq)
+        {
+            match member.status {
+                // As in OTP, all of the group start, also those that had no process.
+                Status::Undefined => {
+                    member.status = Status::Waiting;
+                    self.waiting.insert(other);
+                }
+                Status::Waiting | Status::Ending { .. } => {}
+                Status::Retrying(_) | Status::Starting { .. } | Status::Running(_) => {
+                    self.doomed.insert(other);
+                }
             }
         }
         self.waiting.insert(seq);
@@ -540,14 +510,51 @@ impl<C> Machine<C> {
         });
     }
 
-    fn may_restart(&mut self, world: &mut impl World<C>) -> bool {
+    /// Whether a child that just ended by itself takes the supervisor with it.
+    fn ends_with_significant(&self, ended: Seq) -> bool {
+        match self.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => !self.members.iter().any(|(&seq, member)| {
+                seq != ended
+                    && member.spec.significant
+                    && !matches!(member.status, Status::Undefined)
+            }),
+        }
+    }
+
+    /// Whether a child may be what OTP's `check_childspecs` allows.
+    fn check(&self, child: &ChildSpec) -> Result<(), String> {
+        if !child.significant {
+            return Ok(());
+        }
+        let id = &child.id;
+        if self.auto_shutdown == AutoShutdown::Never {
+            return Err(format!(
+                "bad_combination: the child \"{id}\" is significant, but auto_shutdown is never"
+            ));
+        }
+        if child.restart == Restart::Permanent {
+            return Err(format!(
+                "bad_combination: the child \"{id}\" is significant, but permanent"
+            ));
+        }
+        Ok(())
+    }
+
+    fn may_restart(&mut self, world: &mut impl World<C>, seq: Seq) -> bool {
         let now = world.now_ms();
         let may = note_restart(&mut self.restarts, now, self.intensity, self.period_ms);
-        if !may {
-            world.report(&format!(
-                "more than {} restarts in {} ms: giving up",
-                self.intensity, self.period_ms
-            ));
+        if let Some(member) = self.members.get(&seq).filter(|_| !may) {
+            world.report(&Report {
+                context: Context::Shutdown,
+                child: &member.spec,
+                pid: None,
+                reason: format!(
+                    "reached_max_restart_intensity: more than {} in {} ms",
+                    self.intensity, self.period_ms
+                ),
+            });
         }
         may
     }
@@ -557,7 +564,7 @@ impl<C> Machine<C> {
             return self.step_done(seq);
         };
         let pid = match member.status {
-            Status::Waiting | Status::Stopped => return self.gone(world, seq),
+            Status::Waiting | Status::Undefined => return self.gone(world, seq),
             Status::Retrying(timer) => {
                 self.by_tag.remove(&timer);
                 world.cancel_timer(timer);
@@ -566,7 +573,9 @@ impl<C> Machine<C> {
             Status::Ending { .. } => return,
             Status::Starting { pid, tag, exited } => {
                 self.by_tag.remove(&tag);
-                member.answer(world, Err(StartError::Failed(ExitReason::Shutdown)));
+                if let Some(starter) = member.starter.take() {
+                    starter.tell(world, Err(StartError::Failed(ExitReason::Shutdown)));
+                }
                 if exited {
                     self.by_pid.remove(&pid);
                     return self.gone(world, seq);
@@ -580,18 +589,34 @@ impl<C> Machine<C> {
                 world.exit(pid, ExitReason::Kill);
                 None
             }
-            Shutdown::Infinity => {
-                world.exit(pid, ExitReason::Shutdown);
-                None
-            }
             Shutdown::After(ms) => {
                 world.exit(pid, ExitReason::Shutdown);
                 let timer = world.start_timer(ms);
                 self.by_tag.insert(timer, seq);
                 Some(timer)
             }
+            Shutdown::Infinity => {
+                world.exit(pid, ExitReason::Shutdown);
+                None
+            }
         };
         member.status = Status::Ending { pid, timer };
+    }
+
+    /// A child has no process any more, and gets none: it stays, unless it is temporary.
+    fn without_process(&mut self, world: &mut impl World<C>, seq: Seq) {
+        let Some(member) = self.members.get_mut(&seq) else {
+            return;
+        };
+        if member.spec.restart == Restart::Temporary || self.phase.is_stopping() {
+            return self.forget(world, seq);
+        }
+        member.status = Status::Undefined;
+        for ender in std::mem::take(&mut member.enders) {
+            world.reply(ender, Reply::Terminated(true));
+        }
+        self.waiting.remove(&seq);
+        self.step_done(seq);
     }
 
     /// A child that was to end has ended: forgotten, or to start again with its group.
@@ -615,8 +640,8 @@ impl<C> Machine<C> {
         if stopping || temporary {
             return self.forget(world, seq);
         }
-        if !member.enders.is_empty() {
-            return self.rest(world, seq);
+        if !member.enders.is_empty() || matches!(member.status, Status::Undefined) {
+            return self.without_process(world, seq);
         }
         member.status = Status::Waiting;
         self.waiting.insert(seq);

@@ -24,9 +24,9 @@ pub enum Restart {
     /// Always.
     #[default]
     Permanent,
-    /// Unless it ended cleanly ([`ExitReason::is_clean`](crate::ExitReason::is_clean)).
+    /// Unless it ended with `normal`, `shutdown` or `shutdown-with`.
     Transient,
-    /// Never; then it is forgotten.
+    /// Never; when it has ended it is forgotten.
     Temporary,
 }
 
@@ -37,9 +37,33 @@ pub enum Shutdown {
     After(u32),
     /// With `kill` at once.
     BrutalKill,
-    /// With `shutdown`, and waited for as long as it takes: for supervisors, whose children have
-    /// bounds of their own.
+    /// With `shutdown`, and however long it takes: for supervisors, whose children have their own
+    /// time-outs.
     Infinity,
+}
+
+/// What a child is: OTP's `type`. It says what `count_children` counts it as, and how it is ended
+/// unless the specification says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ChildKind {
+    /// Anything but a supervisor.
+    #[default]
+    Worker,
+    /// A supervisor.
+    Supervisor,
+}
+
+/// Whether a supervisor ends by itself when significant children have ended by themselves: OTP's
+/// `auto_shutdown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum AutoShutdown {
+    /// Never; no child may be significant.
+    #[default]
+    Never,
+    /// When one has.
+    AnySignificant,
+    /// When the last one has.
+    AllSignificant,
 }
 
 impl Default for Shutdown {
@@ -64,6 +88,11 @@ pub struct ChildSpec {
     pub shutdown: Shutdown,
     /// Its name on this node or in the cluster, if any.
     pub name: Option<Name>,
+    /// Whether its end, if it is not started again, may end the supervisor; see
+    /// [`AutoShutdown`]. Not of permanent children.
+    pub significant: bool,
+    /// What it is.
+    pub kind: ChildKind,
 }
 
 impl ChildSpec {
@@ -76,6 +105,18 @@ impl ChildSpec {
             restart: Restart::default(),
             shutdown: Shutdown::default(),
             name: None,
+            significant: false,
+            kind: ChildKind::Worker,
+        }
+    }
+
+    /// A supervisor as a child, ended however long that takes.
+    pub fn supervisor(id: impl Into<String>, spec: &SupervisorSpec) -> Self {
+        let child = Self::new(id, super::MODULE, crate::encode(spec));
+        Self {
+            kind: ChildKind::Supervisor,
+            shutdown: Shutdown::Infinity,
+            ..child
         }
     }
 
@@ -93,6 +134,12 @@ impl ChildSpec {
     /// With another shutdown.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
+        self
+    }
+
+    /// Significant: see [`AutoShutdown`].
+    pub fn significant(mut self) -> Self {
+        self.significant = true;
         self
     }
 
@@ -114,6 +161,8 @@ pub struct SupervisorSpec {
     pub period_ms: u32,
     /// Started in this order, ended in the reverse.
     pub children: Vec<ChildSpec>,
+    /// Whether it ends with its significant children.
+    pub auto_shutdown: AutoShutdown,
 }
 
 impl Default for SupervisorSpec {
@@ -124,6 +173,7 @@ impl Default for SupervisorSpec {
             intensity: 3,
             period_ms: 5_000,
             children: Vec::new(),
+            auto_shutdown: AutoShutdown::Never,
         }
     }
 }

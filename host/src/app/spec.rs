@@ -17,6 +17,7 @@ pub fn supervisor_args(supervisor: &Supervisor) -> Result<Vec<u8>, postcard::Err
         intensity: supervisor.intensity,
         period_ms: millis(supervisor.period),
         children: supervisor.children.iter().map(child_spec).collect(),
+        auto_shutdown: AutoShutdownSpec::Never,
     })
 }
 
@@ -38,6 +39,8 @@ fn child_spec(child: &Child) -> ChildSpec<'_> {
             Name::Local(name) => NameSpec::Local(name),
             Name::Global(name) => NameSpec::Global(name),
         }),
+        significant: false,
+        kind: ChildKindSpec::Worker,
     }
 }
 
@@ -51,6 +54,12 @@ struct SupervisorSpec<'a> {
     intensity: u32,
     period_ms: u32,
     children: Vec<ChildSpec<'a>>,
+    auto_shutdown: AutoShutdownSpec,
+}
+
+#[derive(Serialize)]
+enum AutoShutdownSpec {
+    Never,
 }
 
 #[derive(Serialize)]
@@ -68,6 +77,13 @@ struct ChildSpec<'a> {
     restart: RestartSpec,
     shutdown: ShutdownSpec,
     name: Option<NameSpec<'a>>,
+    significant: bool,
+    kind: ChildKindSpec,
+}
+
+#[derive(Serialize)]
+enum ChildKindSpec {
+    Worker,
 }
 
 #[derive(Serialize)]

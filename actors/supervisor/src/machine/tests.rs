@@ -1,5 +1,6 @@
 //! The machine against a world whose actors are in the test's hands.
 
+use wasm_node_sdk::supervisor::ChildState;
 use wasm_node_sdk::supervisor::spec::Name;
 
 use super::*;
@@ -88,7 +89,7 @@ impl World<u32> for Actors {
     fn reply(&mut self, to: u32, reply: Reply) {
         self.did.push(Did::Reply(to, reply));
     }
-    fn report(&mut self, _: &str) {}
+    fn report(&mut self, _: &Report<'_>) {}
 }
 
 struct Test {
@@ -106,7 +107,12 @@ impl Test {
             intensity: 2,
             period_ms: 1000,
             children,
+            ..SupervisorSpec::default()
         };
+        Self::of(spec)
+    }
+
+    fn of(spec: SupervisorSpec) -> Self {
         let mut test = Self {
             machine: Machine::new(spec).unwrap(),
             actors: Actors::default(),
@@ -151,6 +157,19 @@ impl Test {
 
     fn did(&mut self) -> Vec<Did> {
         self.actors.did()
+    }
+
+    fn states(&self) -> Vec<String> {
+        let children = self.machine.children().into_iter();
+        let shown = children.map(|child| {
+            let state = match child.state {
+                ChildState::Running(_) => "running",
+                ChildState::Restarting => "restarting",
+                ChildState::Undefined => "undefined",
+            };
+            format!("{} {state}", child.id)
+        });
+        shown.collect()
     }
 
     fn ids(&self) -> Vec<String> {
@@ -249,7 +268,7 @@ fn restart_types() {
         test.ends("a", reason.clone());
         let did = test.did();
         assert_eq!(did == [spawn("a")], again, "{restart:?} {reason:?} {did:?}");
-        let kept = restart != Temporary;
+        let kept = again || restart != Temporary;
         assert_eq!(test.ids().len(), if kept { 2 } else { 1 });
     }
 }
@@ -389,7 +408,7 @@ fn a_slow_start_holds_up_no_other() {
 }
 
 #[test]
-fn terminated_children_are_kept_until_they_are_started_again_or_deleted() {
+fn terminated_children_stay_without_a_process_until_asked_for() {
     let mut test = Test::up(Strategy::OneForAll, ABC);
     test.machine.terminate_child(&mut test.actors, "b", 1);
     test.machine.terminate_child(&mut test.actors, "b", 2);
@@ -401,31 +420,143 @@ fn terminated_children_are_kept_until_they_are_started_again_or_deleted() {
     test.ends("b", ExitReason::Shutdown);
     let gone = |who| Did::Reply(who, Reply::Terminated(true));
     assert_eq!(test.did(), [gone(1), gone(2)]);
-    assert_eq!(test.ids(), ["a", "b", "c"]);
-    test.machine.terminate_child(&mut test.actors, "b", 4);
-    assert_eq!(test.did(), [gone(4)]);
-    let again = ChildSpec::new("b", "m", vec![]);
-    test.machine.start_child(&mut test.actors, again, 5);
-    let present = Reply::Started(Err(StartError::AlreadyPresent));
-    assert_eq!(test.did(), [Did::Reply(5, present)]);
+    assert_eq!(test.states(), ["a running", "b undefined", "c running"]);
 
-    // It keeps its place when a start of it fails.
-    test.machine.restart_child(&mut test.actors, "b", 6);
-    assert_eq!(test.did(), [spawn("b")]);
-    test.fails_to_start("b", crash());
-    let failed = ChildError::Start(StartError::Failed(crash()));
-    assert_eq!(test.did(), [Did::Reply(6, Reply::Restarted(Err(failed)))]);
-    test.machine.restart_child(&mut test.actors, "b", 7);
+    let machine = &mut test.machine;
+    let actors = &mut test.actors;
+    machine.start_child(actors, ChildSpec::new("b", "m", vec![]), 4);
+    let present = Reply::Started(Err(StartError::AlreadyPresent));
+    assert_eq!(actors.did(), [Did::Reply(4, present)]);
+    machine.restart_child(actors, "a", 5);
+    machine.restart_child(actors, "nobody", 6);
+    let refused = |who, error| Did::Reply(who, Reply::Restarted(Err(error)));
+    let (running, unknown) = (ChildError::Running, ChildError::NotFound);
+    assert_eq!(actors.did(), [refused(5, running), refused(6, unknown)]);
+    assert_eq!(machine.delete_child(actors, "a"), Err(ChildError::Running));
+    assert_eq!(
+        machine.delete_child(actors, "nobody"),
+        Err(ChildError::NotFound)
+    );
+    machine.restart_child(actors, "b", 7);
+    assert_eq!(actors.did(), [spawn("b")]);
     test.starts("b");
-    let (pid, _) = test.actors.find("b");
-    let started = Did::Reply(7, Reply::Restarted(Ok(pid)));
-    assert_eq!(test.did(), [spawn("b"), started]);
-    assert_eq!(test.machine.delete_child("b"), Err(ChildError::Running));
-    test.machine.restart_child(&mut test.actors, "b", 8);
-    let running = Reply::Restarted(Err(ChildError::Running));
-    assert_eq!(test.did(), [Did::Reply(8, running)]);
-    assert_eq!(test.machine.count().active, 3);
+    let b = test.actors.find("b").0;
+    assert_eq!(test.did(), [Did::Reply(7, Reply::Restarted(Ok(b)))]);
+    test.machine.terminate_child(&mut test.actors, "b", 8);
+    test.ends("b", ExitReason::Shutdown);
+    assert_eq!(test.machine.delete_child(&mut test.actors, "b"), Ok(()));
+    assert_eq!(test.states(), ["a running", "c running"]);
 }
+
+#[test]
+fn a_group_starts_again_with_those_that_had_no_process() {
+    let children = [("a", Permanent), ("b", Transient), ("c", Permanent)];
+    let mut test = Test::up(Strategy::OneForAll, &children);
+    test.ends("b", ExitReason::Normal);
+    assert_eq!(test.states(), ["a running", "b undefined", "c running"]);
+    test.ends("c", crash());
+    assert_eq!(test.did(), [shutdown("a")]);
+    test.ends("a", ExitReason::Shutdown);
+    for id in ["a", "b", "c"] {
+        assert_eq!(test.did(), [spawn(id)]);
+        test.starts(id);
+    }
+}
+
+#[test]
+fn a_child_that_chooses_not_to_start_is_kept_unless_it_is_temporary() {
+    let mut test = Test::new(Strategy::OneForOne, &[("a", Permanent), ("b", Temporary)]);
+    test.fails_to_start("a", ExitReason::Normal);
+    test.fails_to_start("b", ExitReason::Normal);
+    assert!(!test.machine.is_starting());
+    assert_eq!(test.states(), ["a undefined"]);
+    let counts = test.machine.counts();
+    assert_eq!((counts.specs, counts.active, counts.workers), (1, 0, 1));
+}
+
+/// Supervisors with significant children: which ends end them.
+#[test]
+fn significant_children_end_the_supervisor() {
+    use AutoShutdown::{AllSignificant, AnySignificant};
+    for (auto_shutdown, ends, ended) in [
+        (AnySignificant, &["a"][..], true),
+        (AnySignificant, &["c"], false),
+        (AllSignificant, &["a"], false),
+        (AllSignificant, &["a", "b"], true),
+    ] {
+        let child = |id: &str| ChildSpec::new(id, "m", vec![]).restart(Transient);
+        let spec = SupervisorSpec {
+            auto_shutdown,
+            children: vec![
+                child("a").significant(),
+                child("b").significant(),
+                child("c"),
+            ],
+            ..SupervisorSpec::default()
+        };
+        let mut test = Test::of(spec);
+        for id in ["a", "b", "c"] {
+            test.starts(id);
+        }
+        for id in ends {
+            test.ends(id, ExitReason::Normal);
+        }
+        assert_eq!(
+            test.machine.is_stopping(),
+            ended,
+            "{auto_shutdown:?} {ends:?}"
+        );
+    }
+    // Not if a user ends one, nor if it starts again.
+    let child = ChildSpec::new("a", "m", vec![])
+        .restart(Transient)
+        .significant();
+    let spec = SupervisorSpec {
+        auto_shutdown: AnySignificant,
+        children: vec![child],
+        ..SupervisorSpec::default()
+    };
+    let mut test = Test::of(spec);
+    test.starts("a");
+    test.ends("a", crash());
+    test.starts("a");
+    test.machine.terminate_child(&mut test.actors, "a", 1);
+    test.ends("a", ExitReason::Shutdown);
+    assert!(!test.machine.is_stopping());
+}
+
+#[test]
+fn significant_children_that_make_no_sense_are_refused() {
+    let child = || ChildSpec::new("a", "m", vec![]).significant();
+    let spec = |child, auto_shutdown| SupervisorSpec {
+        children: vec![child],
+        auto_shutdown,
+        ..SupervisorSpec::default()
+    };
+    let transient = || child().restart(Transient);
+    let any = AutoShutdown::AnySignificant;
+    assert!(Machine::<u32>::new(spec(transient(), AutoShutdown::Never)).is_err());
+    assert!(Machine::<u32>::new(spec(child(), any)).is_err());
+    assert!(Machine::<u32>::new(spec(transient(), any)).is_ok());
+}
+
+#[test]
+fn one_that_may_take_its_time_is_waited_for() {
+    let spec = SupervisorSpec {
+        children: vec![ChildSpec::supervisor("a", &SupervisorSpec::default())],
+        ..SupervisorSpec::default()
+    };
+    let mut test = Test::of(spec);
+    test.starts("a");
+    assert_eq!(test.machine.counts().supervisors, 1);
+    test.machine.stop(&mut test.actors, ExitReason::Shutdown);
+    assert!(test.actors.timers.is_empty());
+    assert_eq!(test.machine.finished(), None);
+    test.ends("a", ExitReason::Shutdown);
+    assert_eq!(test.machine.finished(), Some(&ExitReason::Shutdown));
+}
+
+mod random;
 
 #[test]
 fn a_child_terminated_while_it_starts_goes_once() {
@@ -444,9 +575,7 @@ fn a_child_terminated_while_it_starts_goes_once() {
     test.machine
         .exited(&mut test.actors, pid, ExitReason::Shutdown);
     assert_eq!(test.did(), [Did::Reply(2, Reply::Terminated(true))]);
-    assert_eq!(test.ids(), ["a"]);
-    assert_eq!(test.machine.delete_child("a"), Ok(()));
-    assert_eq!(test.machine.delete_child("a"), Err(ChildError::NotFound));
+    assert_eq!(test.states(), ["a undefined"]);
 }
 
 #[test]

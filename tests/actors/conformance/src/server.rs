@@ -297,7 +297,7 @@ async fn start(process: &Process, name: &str, how: &[&str]) -> Result<Came, Stri
         }
         Err(StartError::Ignored) => came("ignore"),
         Err(StartError::Failed(reason)) => came(format!("error {}", words::reason(&reason))),
-        Err(error @ (StartError::Spawn(_) | StartError::AlreadyPresent)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

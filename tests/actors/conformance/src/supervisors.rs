@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use wasm_node_sdk::supervisor::{
-    ChildError, ChildSpec, Client, Restart, Shutdown, Strategy, SupervisorSpec,
+    AutoShutdown, ChildError, ChildKind, ChildSpec, ChildState, Client, Restart, Shutdown,
+    Strategy, SupervisorSpec,
 };
 use wasm_node_sdk::{CallError, ExitReason, GenServer, StartError};
 
@@ -53,8 +54,16 @@ pub async fn perform(process: &Process, words: &[&str]) -> Result<Came, String> 
         ["which", to] => match client(process, to)?.which_children(PATIENCE).await {
             Ok(children) => {
                 let shown = children.iter().map(|child| {
-                    let state = child.pid.map_or("undefined", |_| "up");
-                    format!("{} {state}", child.id)
+                    let state = match child.state {
+                        ChildState::Running(_) => "up",
+                        ChildState::Restarting => "restarting",
+                        ChildState::Undefined => "undefined",
+                    };
+                    let kind = match child.kind {
+                        ChildKind::Worker => "",
+                        ChildKind::Supervisor => " supervisor",
+                    };
+                    format!("{} {state}{kind}", child.id)
                 });
                 Ok((Outcome::Unordered(shown.collect()), Vec::new()))
             }
@@ -95,16 +104,33 @@ fn start_error(error: &StartError) -> String {
         {
             "error failed_to_start_child".into()
         }
+        StartError::Failed(ExitReason::Error(text)) if text.starts_with("bad_combination") => {
+            "error bad_child".into()
+        }
         StartError::Failed(reason) => format!("error {}", words::reason(reason)),
         StartError::Spawn(error) => format!("error {}", error.describe()),
+        StartError::MaxChildren => "error max_children".into(),
     }
 }
 
 async fn supervise(process: &Process, name: &str, words: &[&str]) -> Result<Came, String> {
     let mut parts = words.split(|&word| word == "|");
-    let [strategy, "intensity", intensity, "period", seconds] = *parts.next().unwrap_or_default()
+    let [
+        strategy,
+        "intensity",
+        intensity,
+        "period",
+        seconds,
+        ref shutdown @ ..,
+    ] = *parts.next().unwrap_or_default()
     else {
         return Err(format!("no supervisor: {}", words.join(" ")));
+    };
+    let auto_shutdown = match *shutdown {
+        [] => AutoShutdown::Never,
+        ["auto_shutdown", "any_significant"] => AutoShutdown::AnySignificant,
+        ["auto_shutdown", "all_significant"] => AutoShutdown::AllSignificant,
+        _ => return Err(format!("no supervisor: {}", words.join(" "))),
     };
     let number = |word: &str| word.parse().map_err(|_| format!("\"{word}\" is no number"));
     let seconds: u32 = number(seconds)?;
@@ -120,6 +146,7 @@ async fn supervise(process: &Process, name: &str, words: &[&str]) -> Result<Came
         children: parts
             .map(|words| child(process, words))
             .collect::<Result<_, _>>()?,
+        auto_shutdown,
     };
     match Client::start(&spec).await {
         Ok(Client(destination)) => {
@@ -148,6 +175,7 @@ fn child(process: &Process, words: &[&str]) -> Result<ChildSpec, String> {
         init: Vec::new(),
     };
     let (mut restart, mut shutdown) = (Restart::default(), Shutdown::default());
+    let (mut significant, mut kind) = (false, ChildKind::Worker);
     let mut rest = options;
     loop {
         rest = match *rest {
@@ -177,6 +205,14 @@ fn child(process: &Process, words: &[&str]) -> Result<ChildSpec, String> {
                 shutdown = Shutdown::After(ms.as_millis() as u32);
                 rest
             }
+            ["significant", ref rest @ ..] => {
+                significant = true;
+                rest
+            }
+            ["supervisor", ref rest @ ..] => {
+                kind = ChildKind::Supervisor;
+                rest
+            }
             ["notrap", ref rest @ ..] => {
                 args.traps = false;
                 rest
@@ -193,5 +229,10 @@ fn child(process: &Process, words: &[&str]) -> Result<ChildSpec, String> {
         };
     }
     let child = ChildSpec::new(*id, Server::MODULE, Server::encode_args(&args));
+    let child = ChildSpec {
+        significant,
+        kind,
+        ..child
+    };
     Ok(child.restart(restart).shutdown(shutdown))
 }
