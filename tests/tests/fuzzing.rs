@@ -449,13 +449,13 @@ mod corpus {
                 digest: Digest::of(b"code"),
                 module: "todo".into(),
                 args: Bytes::from_static(b"args"),
-                options: SpawnOptions {
+                options: Box::new(SpawnOptions {
                     link: true,
                     name: Some("worker".into()),
                     group_leader: Some(pid(3)),
                     capabilities: Capabilities::parse(["env:A", "keyvalue:b"]).ok(),
                     ..SpawnOptions::default()
-                },
+                }),
             },
             NodeRequest::FetchCode {
                 digest: Digest::of(b"code"),

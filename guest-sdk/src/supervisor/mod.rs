@@ -36,9 +36,7 @@ use serde::{Deserialize, Serialize};
 pub mod dynamic;
 pub mod spec;
 
-pub use spec::{
-    AutoShutdown, ChildKind, ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec,
-};
+pub use spec::{AutoShutdown, ChildKind, ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec};
 
 use crate::{CallError, Destination, Pid, StartError, codec, process};
 

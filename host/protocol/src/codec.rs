@@ -99,7 +99,7 @@ pub enum NodeRequest {
         /// For its `init`.
         args: Bytes,
         /// Links, monitors, a name.
-        options: SpawnOptions,
+        options: Box<SpawnOptions>,
     },
     /// The bytes of a component; answered by [`NodeReply::Code`].
     FetchCode {

@@ -138,9 +138,10 @@ mod tests {
             3, // intensity
             0xac, 2, // 300 ms
             3, // children
-            1, b'a', 1, b'm', 2, 7, 8, 1, 1, 0, // brutal kill, no name
-            1, b'b', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 0, 1, b'l', // after 5 ms, local
-            1, b'c', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 1, 1, b'g', // after 5 ms, global
+            1, b'a', 1, b'm', 2, 7, 8, 1, 1, 0, 0, 0, // brutal kill, no name
+            1, b'b', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 0, 1, b'l', 0, 0, // after 5 ms, local
+            1, b'c', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 1, 1, b'g', 0, 0, // after 5 ms, global
+            0, // no automatic shutdown
         ];
         assert_eq!(supervisor_args(&supervisor).unwrap(), expected);
     }

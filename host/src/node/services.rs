@@ -124,7 +124,7 @@ impl Inner {
             digest: slot.current().digest(),
             module: slot.name().into(),
             args: args.into(),
-            options,
+            options: Box::new(options),
         };
         let (this, parent) = (self.this(), parent.pid);
         let on_reply = move |reply| match reply {
@@ -636,7 +636,7 @@ impl Host for Inner {
                 args,
                 options,
             } => {
-                let (args, parent) = (args.into(), (parent, tag));
+                let (args, parent, options) = (args.into(), (parent, tag), *options);
                 if let Some(slot) = self.modules.at_hand(&module, digest) {
                     let spawned = self.spawn_for(parent, slot, args, options);
                     return answer.send(NodeReply::Spawned(spawned));

@@ -155,16 +155,24 @@ fn message() -> impl Strategy<Value = WireMessage> {
         any::<bool>(),
         prop::option::of(text()),
         prop::option::of(pid()),
+        any::<[Option<u32>; 2]>(),
     );
-    let options = options.prop_map(|(link, await_init, name, group_leader)| SpawnOptions {
-        link,
-        monitor: !link,
-        await_init,
-        global: name.clone().filter(|_| link),
-        capabilities: await_init.then(|| Capabilities::parse(["env:A", "files:/a"]).unwrap()),
-        name,
-        group_leader,
-    });
+    let options = options.prop_map(
+        |(link, await_init, name, group_leader, limits)| SpawnOptions {
+            link,
+            monitor: !link,
+            await_init,
+            global: name.clone().filter(|_| link),
+            capabilities: await_init.then(|| Capabilities::parse(["env:A", "files:/a"]).unwrap()),
+            name,
+            group_leader,
+            limits: Limits {
+                mailbox_messages: limits[0],
+                turn_cpu_ms: limits[1],
+                ..Limits::default()
+            },
+        },
+    );
     let request = prop_oneof![
         (
             pid(),
@@ -181,7 +189,7 @@ fn message() -> impl Strategy<Value = WireMessage> {
                     digest: Digest(digest),
                     module,
                     args,
-                    options
+                    options: Box::new(options)
                 }
             ),
         any::<[u8; 32]>().prop_map(|digest| NodeRequest::FetchCode {

@@ -420,6 +420,7 @@ impl Script {
             global: None,
             group_leader: leader,
             capabilities: None,
+            limits: None,
         };
         for leader in [Some(me), None, Some(NOBODY)] {
             let Ok((pid, tag)) = process::spawn(&self.module, b"member 0", &child(leader)) else {
@@ -804,6 +805,7 @@ impl Script {
                 global: None,
                 group_leader: None,
                 capabilities: Some(capabilities),
+                limits: None,
             };
             let spawned = process::spawn(&self.module, b"member 7", &with);
             if let Ok((pid, _)) = spawned {
@@ -828,6 +830,7 @@ impl Script {
             global: None,
             group_leader: None,
             capabilities: None,
+            limits: None,
         };
         match process::spawn(&self.module, args.as_bytes(), &with) {
             Ok((pid, tag)) => {
