@@ -7,63 +7,19 @@
 
 pub mod machine;
 
-use machine::{Machine, Report, World};
+use machine::Machine;
 use serde::{Deserialize, Serialize};
-use wasm_node_sdk::process::{self, SpawnOptions};
-use wasm_node_sdk::supervisor::spec::{ChildSpec, SupervisorSpec};
+use supervisor_core::Host;
+use wasm_node_sdk::process;
+use wasm_node_sdk::supervisor::spec::SupervisorSpec;
 use wasm_node_sdk::supervisor::{Call, Reply};
 use wasm_node_sdk::{
-    CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, Pid, Ref, SpawnError,
-    task, time,
+    CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, Pid, task,
 };
 
 /// The supervisor's state.
 #[derive(Serialize, Deserialize)]
 pub struct Supervisor(Machine<Caller<Reply>>);
-
-struct Host;
-
-impl World<Caller<Reply>> for Host {
-    fn spawn(&mut self, child: &ChildSpec) -> Result<(Pid, Ref), SpawnError> {
-        let mut options = SpawnOptions::new().link();
-        if let Some(name) = child.name.clone() {
-            options = options.named(name);
-        }
-        process::begin_start(&child.module, &child.args, &options)
-    }
-
-    fn exit(&mut self, pid: Pid, reason: ExitReason) {
-        process::exit(pid, reason);
-    }
-
-    fn start_timer(&mut self, after_ms: u32) -> Ref {
-        time::start_timer(std::time::Duration::from_millis(after_ms.into()))
-    }
-
-    fn cancel_timer(&mut self, timer: Ref) {
-        time::cancel_timer(timer);
-    }
-
-    fn now_ms(&mut self) -> u64 {
-        time::now() / 1_000_000
-    }
-
-    fn reply(&mut self, to: Caller<Reply>, reply: Reply) {
-        to.reply(&reply);
-    }
-
-    fn report(&mut self, report: &Report<'_>) {
-        let pid = report.pid.map_or("undefined".into(), |pid| pid.to_string());
-        wasm_node_sdk::eprintln!(
-            "supervisor {}: {} of the child \"{}\" {pid}, module {}: {}",
-            wasm_node_sdk::self_pid(),
-            report.context.as_str(),
-            report.child.id,
-            report.child.module,
-            report.reason,
-        );
-    }
-}
 
 impl Supervisor {
     fn next(&self) -> Next {

@@ -1,85 +1,26 @@
 //! What a supervisor decides. Messages go in; spawns, exits, timers and replies come out
 //! through [`World`]. It knows no clock, no host and no wire.
 //!
-//! The calls of users are in [`admin`], the restart rules in [`restart`].
+//! The calls of users are in [`admin`], the restart rules in [`supervisor_core::restart`].
 //!
 //! Children end one at a time in the reverse of their order and start one at a time in their
 //! order, each waited for, where the strategy or the supervisor's own start and end ask for
 //! it. A child that is added, terminated or (one for one) restarted alone does not wait for
 //! any other, nor any other for it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use supervisor_core::report::shutdown_error;
+use supervisor_core::restart::{Intensity, starts_again};
+use supervisor_core::{Context, RETRY_MS, Report, World};
 use wasm_node_sdk::supervisor::spec::{
     AutoShutdown, ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec,
 };
 use wasm_node_sdk::supervisor::{ChildError, Reply};
 use wasm_node_sdk::{ExitReason, Pid, Ref, SpawnError, StartError};
 
-/// How long after a failed restart the next is tried, in milliseconds: it counts as another.
-pub const RETRY_MS: u32 = 100;
-
 mod admin;
-pub mod restart;
-
-use restart::{note_restart, starts_again};
-
-/// What the machine has done for it. `C` is whom to answer.
-pub trait World<C> {
-    /// Starts a child, linked to this actor; [`Machine::spawned`] follows with the ref.
-    fn spawn(&mut self, child: &ChildSpec) -> Result<(Pid, Ref), SpawnError>;
-    /// Sends an exit signal; [`Machine::exited`] follows when the child has ended.
-    fn exit(&mut self, pid: Pid, reason: ExitReason);
-    /// [`Machine::timer`] follows with the ref.
-    fn start_timer(&mut self, after_ms: u32) -> Ref;
-    /// The timer may still come; the machine does not mind.
-    fn cancel_timer(&mut self, timer: Ref);
-    /// Any clock that does not go back.
-    fn now_ms(&mut self) -> u64;
-    /// Answers a call.
-    fn reply(&mut self, to: C, reply: Reply);
-    /// Something for the log: OTP's supervisor reports.
-    fn report(&mut self, report: &Report<'_>);
-}
-
-/// What a supervisor has to say about one of its children.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report<'a> {
-    /// What happened.
-    pub context: Context,
-    /// The child.
-    pub child: &'a ChildSpec,
-    /// Its process, if it had one.
-    pub pid: Option<Pid>,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// What a report is about: OTP's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Context {
-    /// A child did not start.
-    StartError,
-    /// A child ended by itself.
-    ChildTerminated,
-    /// A child did not end as it was asked to.
-    ShutdownError,
-    /// Children started again too often, or a significant one ended: the supervisor ends.
-    Shutdown,
-}
-
-impl Context {
-    /// As OTP writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StartError => "start_error",
-            Self::ChildTerminated => "child_terminated",
-            Self::ShutdownError => "shutdown_error",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 enum Phase {
@@ -96,7 +37,7 @@ impl Phase {
 }
 
 impl<C> Starter<C> {
-    fn tell(self, world: &mut impl World<C>, result: Result<Pid, StartError>) {
+    fn tell(self, world: &mut impl World<C, Reply>, result: Result<Pid, StartError>) {
         match self {
             Self::Adds(to) => world.reply(to, Reply::Started(result)),
             Self::Restarts(to) => {
@@ -154,8 +95,7 @@ type Seq = u64;
 #[derive(Serialize, Deserialize)]
 pub struct Machine<C> {
     strategy: Strategy,
-    intensity: u32,
-    period_ms: u32,
+    intensity: Intensity,
     auto_shutdown: AutoShutdown,
     phase: Phase,
     members: BTreeMap<Seq, Member<C>>,
@@ -172,8 +112,6 @@ pub struct Machine<C> {
     current: Option<Seq>,
     /// Failed starts whose exit is still to come.
     ghosts: BTreeSet<Pid>,
-    /// When children were restarted, in ms: those of the last period.
-    restarts: VecDeque<u64>,
 }
 
 impl<C> Machine<C> {
@@ -182,8 +120,7 @@ impl<C> Machine<C> {
     pub fn new(spec: SupervisorSpec) -> Result<Self, String> {
         let mut machine = Self {
             strategy: spec.strategy,
-            intensity: spec.intensity,
-            period_ms: spec.period_ms,
+            intensity: Intensity::new(spec.intensity, spec.period_ms),
             auto_shutdown: spec.auto_shutdown,
             phase: Phase::Starting,
             members: BTreeMap::new(),
@@ -195,7 +132,6 @@ impl<C> Machine<C> {
             waiting: BTreeSet::new(),
             current: None,
             ghosts: BTreeSet::new(),
-            restarts: VecDeque::new(),
         };
         for child in spec.children {
             if machine.by_id.contains_key(&child.id) {
@@ -209,7 +145,7 @@ impl<C> Machine<C> {
     }
 
     /// Starts the first children.
-    pub fn begin(&mut self, world: &mut impl World<C>) {
+    pub fn begin(&mut self, world: &mut impl World<C, Reply>) {
         self.advance(world);
     }
 
@@ -234,7 +170,7 @@ impl<C> Machine<C> {
     /// A start has succeeded or failed.
     pub fn spawned(
         &mut self,
-        world: &mut impl World<C>,
+        world: &mut impl World<C, Reply>,
         tag: Ref,
         result: Result<Pid, SpawnError>,
     ) {
@@ -268,7 +204,7 @@ impl<C> Machine<C> {
     }
 
     /// An exit signal came. Of one that is no child it means nothing.
-    pub fn exited(&mut self, world: &mut impl World<C>, pid: Pid, reason: ExitReason) {
+    pub fn exited(&mut self, world: &mut impl World<C, Reply>, pid: Pid, reason: ExitReason) {
         let Some(&seq) = self.by_pid.get(&pid) else {
             self.ghosts.remove(&pid);
             return;
@@ -279,17 +215,8 @@ impl<C> Machine<C> {
         match &mut member.status {
             Status::Starting { exited, .. } => *exited = true,
             Status::Ending { .. } => {
-                let asked = match member.spec.shutdown {
-                    Shutdown::BrutalKill => reason == ExitReason::Killed,
-                    Shutdown::After(_) | Shutdown::Infinity => reason.is_clean(),
-                };
-                if !asked {
-                    world.report(&Report {
-                        context: Context::ShutdownError,
-                        child: &member.spec,
-                        pid: Some(pid),
-                        reason: reason.describe().into_owned(),
-                    });
+                if let Some(report) = shutdown_error(&member.spec, pid, &reason) {
+                    world.report(&report);
                 }
                 self.gone(world, seq);
             }
@@ -300,7 +227,7 @@ impl<C> Machine<C> {
     }
 
     /// A timer fired.
-    pub fn timer(&mut self, world: &mut impl World<C>, tag: Ref) {
+    pub fn timer(&mut self, world: &mut impl World<C, Reply>, tag: Ref) {
         let Some(seq) = self.by_tag.remove(&tag) else {
             return;
         };
@@ -316,7 +243,7 @@ impl<C> Machine<C> {
     }
 
     /// Ends all children, the last first, then itself with this reason.
-    pub fn stop(&mut self, world: &mut impl World<C>, reason: ExitReason) {
+    pub fn stop(&mut self, world: &mut impl World<C, Reply>, reason: ExitReason) {
         if self.is_stopping() {
             return;
         }
@@ -341,7 +268,7 @@ impl<C> Machine<C> {
         seq
     }
 
-    fn forget(&mut self, world: &mut impl World<C>, seq: Seq) {
+    fn forget(&mut self, world: &mut impl World<C, Reply>, seq: Seq) {
         self.doomed.remove(&seq);
         self.waiting.remove(&seq);
         self.step_done(seq);
@@ -361,7 +288,7 @@ impl<C> Machine<C> {
     }
 
     /// Does the next steps that have their turn.
-    fn advance(&mut self, world: &mut impl World<C>) {
+    fn advance(&mut self, world: &mut impl World<C, Reply>) {
         while self.current.is_none() {
             if let Some(seq) = self.doomed.pop_last() {
                 self.current = Some(seq);
@@ -378,7 +305,7 @@ impl<C> Machine<C> {
         }
     }
 
-    fn spawn(&mut self, world: &mut impl World<C>, seq: Seq) {
+    fn spawn(&mut self, world: &mut impl World<C, Reply>, seq: Seq) {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
@@ -396,7 +323,7 @@ impl<C> Machine<C> {
         }
     }
 
-    fn start_failed(&mut self, world: &mut impl World<C>, seq: Seq, error: StartError) {
+    fn start_failed(&mut self, world: &mut impl World<C, Reply>, seq: Seq, error: StartError) {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
@@ -448,7 +375,7 @@ impl<C> Machine<C> {
     }
 
     /// A running child ended by itself.
-    fn failed(&mut self, world: &mut impl World<C>, seq: Seq, reason: &ExitReason) {
+    fn failed(&mut self, world: &mut impl World<C, Reply>, seq: Seq, reason: &ExitReason) {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
@@ -542,24 +469,20 @@ impl<C> Machine<C> {
         Ok(())
     }
 
-    fn may_restart(&mut self, world: &mut impl World<C>, seq: Seq) -> bool {
-        let now = world.now_ms();
-        let may = note_restart(&mut self.restarts, now, self.intensity, self.period_ms);
+    fn may_restart(&mut self, world: &mut impl World<C, Reply>, seq: Seq) -> bool {
+        let may = self.intensity.bears(world.now_ms());
         if let Some(member) = self.members.get(&seq).filter(|_| !may) {
             world.report(&Report {
                 context: Context::Shutdown,
                 child: &member.spec,
                 pid: None,
-                reason: format!(
-                    "reached_max_restart_intensity: more than {} in {} ms",
-                    self.intensity, self.period_ms
-                ),
+                reason: self.intensity.reached(),
             });
         }
         may
     }
 
-    fn end(&mut self, world: &mut impl World<C>, seq: Seq) {
+    fn end(&mut self, world: &mut impl World<C, Reply>, seq: Seq) {
         let Some(member) = self.members.get_mut(&seq) else {
             return self.step_done(seq);
         };
@@ -604,7 +527,7 @@ impl<C> Machine<C> {
     }
 
     /// A child has no process any more, and gets none: it stays, unless it is temporary.
-    fn without_process(&mut self, world: &mut impl World<C>, seq: Seq) {
+    fn without_process(&mut self, world: &mut impl World<C, Reply>, seq: Seq) {
         let Some(member) = self.members.get_mut(&seq) else {
             return;
         };
@@ -620,7 +543,7 @@ impl<C> Machine<C> {
     }
 
     /// A child that was to end has ended: forgotten, or to start again with its group.
-    fn gone(&mut self, world: &mut impl World<C>, seq: Seq) {
+    fn gone(&mut self, world: &mut impl World<C, Reply>, seq: Seq) {
         self.step_done(seq);
         let stopping = self.is_stopping();
         let Some(member) = self.members.get_mut(&seq) else {

@@ -39,7 +39,7 @@ impl<C> Machine<C> {
     }
 
     /// Adds a child. The answer comes when its `init` has ended.
-    pub fn start_child(&mut self, world: &mut impl World<C>, child: ChildSpec, from: C) {
+    pub fn start_child(&mut self, world: &mut impl World<C, Reply>, child: ChildSpec, from: C) {
         let there = self.by_id.get(&child.id);
         let refusal = match there.and_then(|seq| self.members.get(seq)) {
             _ if self.is_stopping() => Some(StartError::Failed(ExitReason::Shutdown)),
@@ -62,7 +62,7 @@ impl<C> Machine<C> {
     }
 
     /// Starts a child that has no process. The answer comes when its `init` has ended.
-    pub fn restart_child(&mut self, world: &mut impl World<C>, id: &str, from: C) {
+    pub fn restart_child(&mut self, world: &mut impl World<C, Reply>, id: &str, from: C) {
         let found = self.by_id.get(id).copied();
         let refusal = match found.and_then(|seq| self.members.get(&seq)) {
             None => Some(ChildError::NotFound),
@@ -85,7 +85,11 @@ impl<C> Machine<C> {
     }
 
     /// Forgets a child that has no process.
-    pub fn delete_child(&mut self, world: &mut impl World<C>, id: &str) -> Result<(), ChildError> {
+    pub fn delete_child(
+        &mut self,
+        world: &mut impl World<C, Reply>,
+        id: &str,
+    ) -> Result<(), ChildError> {
         let found = self.by_id.get(id).copied();
         let seq = found.ok_or(ChildError::NotFound)?;
         let member = self.members.get(&seq).ok_or(ChildError::NotFound)?;
@@ -99,7 +103,7 @@ impl<C> Machine<C> {
     }
 
     /// Ends a child, and forgets it if it is temporary. The answer comes when it is gone.
-    pub fn terminate_child(&mut self, world: &mut impl World<C>, id: &str, from: C) {
+    pub fn terminate_child(&mut self, world: &mut impl World<C, Reply>, id: &str, from: C) {
         let Some(seq) = self.by_id.get(id).copied() else {
             return world.reply(from, Reply::Terminated(false));
         };

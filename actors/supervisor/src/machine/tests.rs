@@ -44,7 +44,7 @@ impl Actors {
     }
 }
 
-impl World<u32> for Actors {
+impl World<u32, Reply> for Actors {
     fn spawn(&mut self, child: &ChildSpec) -> Result<(Pid, Ref), SpawnError> {
         if let Some(error) = &self.refuse {
             return Err(error.clone());
@@ -350,16 +350,6 @@ fn too_many_restarts_end_the_supervisor() {
     test.ends("c", ExitReason::Shutdown);
     test.ends("a", ExitReason::Shutdown);
     assert_eq!(test.machine.finished(), Some(&ExitReason::Shutdown));
-}
-
-#[test]
-fn restarts_of_long_ago_do_not_count() {
-    let mut past = VecDeque::new();
-    assert!(note_restart(&mut past, 0, 2, 1000));
-    assert!(note_restart(&mut past, 999, 2, 1000));
-    assert!(note_restart(&mut past, 1000, 2, 1000));
-    assert!(!note_restart(&mut past, 1001, 2, 1000));
-    assert!(!note_restart(&mut VecDeque::new(), 0, 0, 1000));
 }
 
 #[test]

@@ -232,23 +232,4 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn restarts_are_never_more_than_the_intensity_allows(
-        gaps in prop::collection::vec(0..600u64, 1..40),
-        intensity in 0..6u32,
-    ) {
-        let (mut past, mut borne, mut now) = (VecDeque::new(), Vec::new(), 0);
-        for gap in gaps {
-            now += gap;
-            if !note_restart(&mut past, now, intensity, PERIOD_MS as u32) {
-                break;
-            }
-            borne.push(now);
-        }
-        for (at, first) in borne.iter().enumerate() {
-            let within = borne[at..].iter().filter(|at| *at - first < PERIOD_MS);
-            prop_assert!(within.count() <= intensity as usize);
-        }
-    }
 }

@@ -1,0 +1,81 @@
+//! The module `dynamic-supervisor`: a supervisor of children that come and go in numbers, Elixir's
+//! `DynamicSupervisor`. What it does is decided in [`machine`]; this shell carries it out.
+//!
+//! Its argument is postcard of a [`Spec`]; calls are [`wasm_node_sdk::supervisor::dynamic::Call`].
+//! It links itself to its children and traps exits: that of its parent ends it, its children
+//! first; those of others are ignored.
+
+pub mod machine;
+
+use machine::Machine;
+use serde::{Deserialize, Serialize};
+use supervisor_core::Host;
+use wasm_node_sdk::supervisor::dynamic::{Call, MODULE, Reply, Spec};
+use wasm_node_sdk::{
+    CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, task,
+};
+
+/// The supervisor's state.
+#[derive(Serialize, Deserialize)]
+pub struct DynamicSupervisor(Machine<Caller<Reply>>);
+
+impl DynamicSupervisor {
+    fn next(&self) -> Next {
+        let finished = self.0.finished();
+        finished.map_or(Next::Wait, |reason| Next::Stop(reason.clone()))
+    }
+}
+
+impl GenServer for DynamicSupervisor {
+    const MODULE: &'static str = MODULE;
+    type Args = Spec;
+    type Call = Call;
+    type Reply = Reply;
+    type Cast = ();
+
+    async fn init(spec: Spec) -> Init<Self> {
+        wasm_node_sdk::trap_exit(true);
+        Init::Ok(Self(Machine::new(&spec)))
+    }
+
+    async fn handle_call(&mut self, call: Call, from: Caller<Reply>) -> CallReturn<Reply> {
+        match call {
+            Call::StartChild(child) => self.0.start_child(&mut Host, child, from),
+            Call::TerminateChild(pid) => self.0.terminate_child(&mut Host, pid, from),
+            Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
+            Call::CountChildren => return CallReturn::Reply(Reply::Counted(self.0.counts())),
+        }
+        CallReturn::NoReplyThen(self.next())
+    }
+
+    async fn handle_info(&mut self, info: Info) -> Next {
+        match info {
+            Info::Spawned(tag, result) => self.0.spawned(&mut Host, tag, result),
+            Info::Exit { pid, reason } => self.0.exited(&mut Host, pid, reason),
+            Info::Timer(tag) => self.0.timer(&mut Host, tag),
+            _ => {}
+        }
+        self.next()
+    }
+
+    /// At the word of its parent all children are still there.
+    async fn terminate(&mut self, reason: &ExitReason) {
+        self.0.stop(&mut Host, reason.clone());
+        let concerns_children = |message: &Message| {
+            matches!(
+                message,
+                Message::Spawned(_) | Message::Exit(_) | Message::Timer(_)
+            )
+        };
+        while self.0.finished().is_none() {
+            match task::receive_match(concerns_children).await {
+                Message::Spawned((tag, result)) => self.0.spawned(&mut Host, tag, result),
+                Message::Exit((pid, reason)) => self.0.exited(&mut Host, pid, reason),
+                Message::Timer(tag) => self.0.timer(&mut Host, tag),
+                _ => {}
+            }
+        }
+    }
+}
+
+wasm_node_sdk::export_gen_server!(DynamicSupervisor);
