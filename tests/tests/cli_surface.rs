@@ -243,20 +243,37 @@ fn json_is_one_line_with_what_the_text_has() -> Result<()> {
         json!({ "reply": "7" })
     );
     assert_eq!(site.ok(&["call", N1, "it", "676574", "--hex"])?, "7");
+    let mut ps = site.ask(&["ps", N1])?;
+    let row = ps["processes"][0].as_object_mut().context("no row")?;
+    let figure = |row: &mut serde_json::Map<String, Value>, key: &str| {
+        let figure = row.remove(key);
+        figure
+            .as_ref()
+            .and_then(Value::as_u64)
+            .context(key.to_owned())
+    };
+    // A page of its own at least, what was spawned and asked, three answers of `call` and `spawn`.
+    ensure!(figure(row, "memory_bytes")? >= 65_536, "{row:?}");
+    ensure!(figure(row, "turns")? >= 3, "{row:?}");
+    for counted in ["cpu_us", "messages_in", "messages_out"] {
+        figure(row, counted)?;
+    }
     assert_eq!(
-        site.ask(&["ps", N1])?,
+        ps,
         json!({
-            "processes": [{ "pid": pid, "module": "counter-c", "name": "it", "mailbox": 0 }],
+            "processes": [{
+                "pid": pid, "module": "counter-c", "name": "it",
+                "mailbox": 0, "status": "waiting", "links": 0,
+            }],
             "total": 1,
         })
     );
-    let ps = site.ok(&["ps", N1])?;
+    let ps = site.ok(&["ps", N1, "--sort", "turns"])?;
     let words: Vec<Vec<&str>> = ps.lines().map(|l| l.split_whitespace().collect()).collect();
-    let expected = [
-        vec!["PID", "MODULE", "NAME", "MAILBOX"],
-        vec![pid, "counter-c", "it", "0"],
-    ];
-    assert_eq!(words, expected);
+    let columns = "PID MODULE NAME MAILBOX STATUS CPU_MS MEM_KIB TURNS";
+    assert_eq!(words[0].join(" "), columns);
+    assert_eq!(words[1][..5], [pid, "counter-c", "it", "0", "waiting"]);
+    assert_eq!((words.len(), words[1].len()), (2, 8));
 
     let modules = site.ask(&["modules", N1])?;
     assert_eq!(

@@ -19,7 +19,7 @@ fn node(site: &Site) -> Result<Node> {
 fn tasks_run_here_and_on_another_node() -> Result<()> {
     let site = Site::new()?;
     let first = node(&site)?;
-    let _second = site.start("n2", &["--join", N1])?;
+    let _second = site.start("n2", &["--connect", N1])?;
     eventually("the nodes meet", || Ok(site.nodes_of(N1, &[])? == [N2]))?;
     let ask = |text: &str| site.ok(&["call", N1, "assistant", text, "--timeout", "60000"]);
     // The same fold as the assistant's.

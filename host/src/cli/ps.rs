@@ -91,7 +91,7 @@ pub(super) fn run(Args { question, sort }: Args, log: Option<&str>) -> Result<()
         .collect();
     output::table(
         [
-            "PID", "MODULE", "NAME", "MAILBOX", "STATUS", "CPU MS", "MEM KIB", "TURNS",
+            "PID", "MODULE", "NAME", "MAILBOX", "STATUS", "CPU_MS", "MEM_KIB", "TURNS",
         ],
         &rows,
     );

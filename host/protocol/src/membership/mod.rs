@@ -522,8 +522,14 @@ impl Membership {
                 return self.close(link, "already connected");
             }
             Some(_) => {
-                if let Some(old) = self.link_to(&peer.name) {
-                    self.take_down(old, "the node restarted");
+                if let Some(current) = self.link_to(&peer.name) {
+                    // Runs of a node follow each other: the one that got in touch first is the
+                    // earlier, however late its last word comes.
+                    let accepted = matches!(self.links.get(&link), Some(Link::Accepted { .. }));
+                    if accepted && link < current || self.known.is_superseded(peer.incarnation) {
+                        return self.close(link, "a later run of the node is connected");
+                    }
+                    self.take_down(current, "the node restarted");
                 }
             }
             None => {}

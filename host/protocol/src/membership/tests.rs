@@ -448,6 +448,24 @@ fn a_restarted_node_takes_the_place_of_its_earlier_run() {
     assert_eq!(node.node_of(Incarnation(2)), Some(&name("b@h")));
 }
 
+#[test]
+fn the_late_handshake_of_an_earlier_run_does_not_end_the_later() {
+    let mut node = node("a@h", NodeKind::Visible);
+    let late = node.accept_link();
+    node.judge(late, &peer("b@h", 2)).unwrap();
+    let (new, _) = accept(&mut node, peer("b@h", 3));
+    let peer = peer("b@h", 2);
+    node.handle(NOW, MembershipInput::LinkUp { link: late, peer });
+    let events = outputs(&mut node);
+    assert!(ups_and_downs(&events).is_empty());
+    assert!(
+        events
+            .iter()
+            .any(|output| matches!(output, MembershipOutput::Close { link, .. } if *link == late))
+    );
+    assert_eq!(node.link_to(&name("b@h")), Some(new));
+}
+
 /// Two nodes dial each other at once; in whatever order their hellos meet, one link is left.
 #[test]
 fn of_two_simultaneous_dials_both_sides_keep_the_same() {
