@@ -5,11 +5,20 @@ use wasm_node_tests::node::{Node, Site, component, eventually, test_actor};
 
 const N1: &str = "n1@127.0.0.1";
 const N2: &str = "n2@127.0.0.1";
+const N3: &str = "n3@127.0.0.1";
+
+fn install(site: &Site, on: &str) -> Result<()> {
+    for actor in ["assistant", "board"] {
+        site.install(on, actor, &test_actor(actor)?)?;
+    }
+    for module in ["registry", "dynamic-supervisor"] {
+        site.install(on, module, &component(module)?)?;
+    }
+    Ok(())
+}
 
 fn node(site: &Site) -> Result<Node> {
-    site.install(N1, "assistant", &test_actor("assistant")?)?;
-    site.install(N1, "board", &test_actor("board")?)?;
-    site.install(N1, "registry", &component("registry")?)?;
+    install(site, N1)?;
     let node = site.start("n1", &[])?;
     site.spawn(&node, "assistant", "", &["--local-name", "assistant"])?;
     Ok(node)
@@ -32,6 +41,16 @@ fn tasks_run_here_and_on_another_node() -> Result<()> {
         assert_eq!(slow, ends, "on {on}");
         assert_eq!(ask(&format!("stream {on}"))?, squares.to_string());
     }
+    // A supervisor starts modules of its own node.
+    install(&site, N3)?;
+    let _third = site.start("n3", &["--connect", N1])?;
+    eventually("the third joins", || Ok(site.nodes_of(N1, &[])?.len() == 2))?;
+    for on in [N1, N3] {
+        let supervised = ask(&format!("supervised {on}"))?;
+        let full = "Some(NotStarted(MaxChildren)) 2 385";
+        let kept = "Err(Exit(ExitReason::Killed))";
+        assert_eq!(supervised, format!("{on} true {full} {kept}"));
+    }
     // Nothing is left over but the assistant.
     eventually("the tasks are gone", || {
         let listed = site.ask(&["ps", N1])?;
@@ -42,7 +61,7 @@ fn tasks_run_here_and_on_another_node() -> Result<()> {
     let pid = site.ok(&["whereis", first.name(), "assistant"])?;
     let said = site.fails(1, &["call", N1, "assistant", "linked-trap"])?;
     ensure!(
-        said.contains("as asked"),
+        said.contains("the callee ended: trap"),
         "{pid} was to end with its task: {said}"
     );
     Ok(())

@@ -6,14 +6,14 @@
 //! first; those of others are ignored.
 
 pub mod machine;
+#[cfg(test)]
+mod tests;
 
 use machine::Machine;
 use serde::{Deserialize, Serialize};
 use supervisor_core::Host;
 use wasm_node_sdk::supervisor::dynamic::{Call, MODULE, Reply, Spec};
-use wasm_node_sdk::{
-    CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, task,
-};
+use wasm_node_sdk::{CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, task};
 
 /// The supervisor's state.
 #[derive(Serialize, Deserialize)]

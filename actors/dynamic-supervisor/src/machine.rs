@@ -304,12 +304,7 @@ impl<C> Machine<C> {
         }
     }
 
-    fn restart_failed(
-        &mut self,
-        world: &mut impl World<C, Reply>,
-        pid: Pid,
-        error: &StartError,
-    ) {
+    fn restart_failed(&mut self, world: &mut impl World<C, Reply>, pid: Pid, error: &StartError) {
         let Some(member) = self.members.get(&pid) else {
             return;
         };
@@ -417,13 +412,7 @@ impl<C> Machine<C> {
     fn take(&mut self, pid: Pid) -> Option<Member<C>> {
         let member = self.members.remove(&pid)?;
         self.supervisors -= u64::from(member.spec.kind == ChildKind::Supervisor);
-        self.active -= u64::from(matches!(
-            member.status,
-            Status::Running | Status::Ending(_)
-        ));
+        self.active -= u64::from(matches!(member.status, Status::Running | Status::Ending(_)));
         Some(member)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -98,16 +98,35 @@ pub(super) fn invoke(
     Ok([CALL_MARK, &codec::encode(&invocation), args].concat())
 }
 
+/// What becomes of a task's result, and when the task begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskKind {
+    /// It runs, then this actor asks.
+    Awaited,
+    /// It runs when this actor asks, so that its end comes after: for one that a supervisor starts.
+    AskedFirst,
+    /// Nobody asks.
+    Forgotten,
+    /// Nobody asks, and it has begun before it runs: whoever starts it need not wait.
+    ForgottenAtOnce,
+}
+
 /// The arguments of the spawn that runs a function as a task of this actor. An error if they are
 /// too many bytes.
-pub(crate) fn invoke_task(function: &str, args: &[u8], asked: bool) -> Result<Vec<u8>, Error> {
+pub(crate) fn invoke_task(function: &str, args: &[u8], kind: TaskKind) -> Result<Vec<u8>, Error> {
     if args.len() > MAX_BYTES {
         return Err(Error::TooLarge);
     }
-    let owner = asked.then(crate::self_pid);
+    let (awaited, patient) = match kind {
+        TaskKind::Awaited => (true, false),
+        TaskKind::AskedFirst => (true, true),
+        TaskKind::Forgotten => (false, false),
+        TaskKind::ForgottenAtOnce => (false, true),
+    };
     let task = Invoked {
         function: function.into(),
-        owner,
+        owner: awaited.then(crate::self_pid),
+        patient,
     };
     Ok([TASK_MARK, &codec::encode(&task), args].concat())
 }
@@ -118,7 +137,13 @@ struct Invoked<'a> {
     function: Cow<'a, str>,
     /// Who asks for the result, if anybody does.
     owner: Option<Pid>,
+    /// Runs when it has been asked; without an owner, in the turn after its first.
+    patient: bool,
 }
+
+/// How long a task that is to be asked first waits for that, in milliseconds; then it ends. Its
+/// owner gave up while it started.
+const MAX_ASKED_AFTER_MS: u64 = 60_000;
 
 /// What a task replied.
 pub(crate) fn task_result<R: DeserializeOwned>(reply: &[u8]) -> Result<R, Error> {
@@ -206,20 +231,40 @@ async fn run_task<F: Functions>(task: &[u8]) -> ExitReason {
     let Ok((invoked, args)) = postcard::take_from_bytes::<Invoked>(task) else {
         return ExitReason::error("the task's invocation is damaged");
     };
-    // An owner that ends before it has asked will not ask.
-    let watch = invoked.owner.map(crate::monitor);
-    let (what, bytes) = outcome(F::call(&invoked.function, args).await);
-    let Some(watch) = watch else {
-        return match what {
-            RETURNED => ExitReason::Normal,
-            _ => reason(what, &bytes),
+    let Some(owner) = invoked.owner else {
+        if invoked.patient {
+            time::sleep(Duration::ZERO).await;
+        }
+        return match outcome(F::call(&invoked.function, args).await) {
+            (RETURNED, _) => ExitReason::Normal,
+            (what, bytes) => reason(what, &bytes),
         };
     };
-    let asked = crate::task::receive_match(|message| matches!(message, Message::Request(_)));
-    if let Either::Left(Message::Request((owner, _))) = race(asked, watch.down()).await {
-        // Not too large: `outcome` has seen to that.
-        let _ = crate::sys::mailbox::reply(owner, &[&[what], bytes.as_slice()].concat());
-    }
+    // An owner that ends before it has asked will not ask.
+    let watch = crate::monitor(owner);
+    let asked = async {
+        let asked = crate::task::receive_match(|message| matches!(message, Message::Request(_)));
+        match race(asked, watch.down()).await {
+            Either::Left(Message::Request((owner, _))) => Some(owner),
+            _ => None,
+        }
+    };
+    let (owner, what, bytes) = if invoked.patient {
+        let within = Duration::from_millis(MAX_ASKED_AFTER_MS);
+        let Ok(Some(owner)) = time::timeout(within, asked).await else {
+            return ExitReason::Normal;
+        };
+        let (what, bytes) = outcome(F::call(&invoked.function, args).await);
+        (owner, what, bytes)
+    } else {
+        let (what, bytes) = outcome(F::call(&invoked.function, args).await);
+        let Some(owner) = asked.await else {
+            return ExitReason::Normal;
+        };
+        (owner, what, bytes)
+    };
+    // Not too large: `outcome` has seen to that.
+    let _ = crate::sys::mailbox::reply(owner, &[&[what], bytes.as_slice()].concat());
     ExitReason::Normal
 }
 

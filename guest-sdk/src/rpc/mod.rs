@@ -86,7 +86,7 @@ use crate::{Destination, GenServer, process, sys};
 pub use caller::{Call, MultiResults};
 pub use error::Error;
 pub use functions::{Functions, NoActor, Refusal, WithFunctions, arguments, result};
-pub(crate) use functions::{answer, invoke_task, refuse_call, task_result};
+pub(crate) use functions::{TaskKind, answer, invoke_task, refuse_call, task_result};
 
 /// Calls a function of a module on a node, which may be this one, and waits for its result.
 /// `args` is a tuple of the function's arguments. The call begins at once, not at the first poll;

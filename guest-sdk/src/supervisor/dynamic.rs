@@ -22,6 +22,7 @@
 //! Differences from Elixir: a child's id and whether it is significant are ignored; there are no
 //! `extra_arguments`.
 
+use std::future::Future;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -104,9 +105,22 @@ impl Client {
         child: ChildSpec,
         timeout: Duration,
     ) -> Result<Result<Pid, StartError>, CallError> {
-        match self.call(&Call::StartChild(child), timeout).await? {
-            Reply::Started(result) => Ok(result),
-            _ => Err(unexpected()),
+        self.begin_child(child, Some(timeout)).await
+    }
+
+    /// The request is sent by this call, not by the first poll.
+    pub(crate) fn begin_child(
+        &self,
+        child: ChildSpec,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<Result<Pid, StartError>, CallError>> + use<> {
+        let call = codec::encode(&Call::StartChild(child));
+        let reply = process::request(&self.0, &call, timeout);
+        async move {
+            match decode(&reply.await?)? {
+                Reply::Started(result) => Ok(result),
+                _ => Err(unexpected()),
+            }
         }
     }
 
@@ -136,7 +150,11 @@ impl Client {
     }
 
     async fn call(&self, call: &Call, timeout: Duration) -> Result<Reply, CallError> {
-        let body = process::request(&self.0, &codec::encode(call), Some(timeout)).await?;
-        codec::decode(&body).map_err(|error| CallError::Exit(crate::ExitReason::Error(error)))
+        let reply = process::request(&self.0, &codec::encode(call), Some(timeout));
+        decode(&reply.await?)
     }
+}
+
+fn decode(reply: &[u8]) -> Result<Reply, CallError> {
+    codec::decode(reply).map_err(|error| CallError::Exit(crate::ExitReason::Error(error)))
 }

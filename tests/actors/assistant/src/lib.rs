@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wasm_node_sdk::agent::{AgentFunctions, AgentServer, Apply};
 use wasm_node_sdk::key_registry::{Keys, Registry};
-use wasm_node_sdk::tasks::{self, OnTimeout, Shutdown, StreamOptions, Task};
+use wasm_node_sdk::supervisor::dynamic;
+use wasm_node_sdk::tasks::{self, OnTimeout, Shutdown, StreamOptions, Task, TaskError};
 use wasm_node_sdk::{
-    CallReturn, Caller, ExitReason, GenServer, Init, agent, exit, monitor, node, process,
-    rpc::Refusal, self_pid, sleep,
+    CallReturn, Caller, ExitReason, GenServer, Init, agent, encode, exit, monitor, node, process,
+    rpc::Refusal, self_pid, sleep, unlink,
 };
 
 async fn where_am_i() -> String {
@@ -76,6 +77,9 @@ impl GenServer for Assistant {
             ("trap", node) => trap(node).await,
             ("linked-trap", _) => format!("{:?}", Task::async_(&Work::panics()).await_(LONG).await),
             ("stream", node) => stream(node).await,
+            ("supervised", node) => supervised(node)
+                .await
+                .unwrap_or_else(|error| format!("error: {error}")),
             ("agent", "") => board()
                 .await
                 .unwrap_or_else(|error| format!("error: {error}")),
@@ -140,7 +144,7 @@ async fn trap(node: &str) -> String {
         .await_(LONG)
         .await
     {
-        Err(tasks::TaskError::Exit(ExitReason::Trap(_))) => "trap".into(),
+        Err(TaskError::Exit(ExitReason::Trap(_))) => "trap".into(),
         other => format!("{other:?}"),
     }
 }
@@ -159,6 +163,48 @@ async fn stream(node: &str) -> String {
         }
     }
     sum.to_string()
+}
+
+/// Tasks under a supervisor on a node, which runs no more than two at a time.
+async fn supervised(node: &str) -> Result<String, Failure> {
+    let spec = dynamic::Spec {
+        max_children: Some(2),
+        ..dynamic::Spec::default()
+    };
+    let options = process::SpawnOptions::new().link();
+    let started = process::spawn_on(node, dynamic::MODULE, &encode(&spec), &options, true).await;
+    let supervisor = started.map_err(|error| error.describe().into_owned())?.pid;
+    let tasks = tasks::Supervisor::at(supervisor);
+    let place = tasks.async_nolink(&Work::where_am_i()).await?;
+    let place = place.await_(LONG).await?;
+    let panics = tasks.async_nolink(&Work::panics()).await?;
+    let trap = matches!(
+        panics.await_(LONG).await,
+        Err(TaskError::Exit(ExitReason::Trap(_)))
+    );
+    let never = [
+        tasks.async_nolink(&Work::never()).await?,
+        tasks.async_nolink(&Work::never()).await?,
+    ];
+    let full = tasks.async_nolink(&Work::never()).await.err();
+    let children = tasks.children(LONG).await?.len();
+    drop(never);
+    while !tasks.children(LONG).await?.is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let options = StreamOptions::default()
+        .max_concurrency(2)
+        .supervised(tasks.clone());
+    let mut squares = tasks::async_stream((1..=10).map(Work::square), options);
+    let mut sum = 0;
+    while let Some(square) = squares.next().await {
+        sum += square?;
+    }
+    let kept = tasks.async_nolink(&Work::never()).await?;
+    unlink(supervisor);
+    exit(supervisor, ExitReason::Kill);
+    let kept = kept.await_(LONG).await;
+    Ok(format!("{place} {trap} {full:?} {children} {sum} {kept:?}"))
 }
 
 type Failure = Box<dyn std::error::Error>;
