@@ -78,7 +78,16 @@ impl Runtime {
         ending
     }
 
+    #[inline]
     fn tell(self: &Arc<Self>, process: &Process, signals: Vec<(Pid, Signal)>) {
+        // Nearly always; and then not even a loop.
+        if !signals.is_empty() {
+            self.tell_all(process, signals);
+        }
+    }
+
+    #[cold]
+    fn tell_all(self: &Arc<Self>, process: &Process, signals: Vec<(Pid, Signal)>) {
         for (to, signal) in signals {
             self.signal_of(process.pid, to, signal);
         }
