@@ -11,20 +11,13 @@ mod tests;
 
 use machine::Machine;
 use serde::{Deserialize, Serialize};
-use supervisor_core::Host;
+use supervisor_core::{Host, shell};
 use wasm_node_sdk::supervisor::dynamic::{Call, MODULE, Reply, Spec};
-use wasm_node_sdk::{CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, task};
+use wasm_node_sdk::{CallReturn, Caller, ExitReason, GenServer, Info, Init, Next};
 
 /// The supervisor's state.
 #[derive(Serialize, Deserialize)]
 pub struct DynamicSupervisor(Machine<Caller<Reply>>);
-
-impl DynamicSupervisor {
-    fn next(&self) -> Next {
-        let finished = self.0.finished();
-        finished.map_or(Next::Wait, |reason| Next::Stop(reason.clone()))
-    }
-}
 
 impl GenServer for DynamicSupervisor {
     const MODULE: &'static str = MODULE;
@@ -45,36 +38,15 @@ impl GenServer for DynamicSupervisor {
             Call::WhichChildren => return CallReturn::Reply(Reply::Children(self.0.children())),
             Call::CountChildren => return CallReturn::Reply(Reply::Counted(self.0.counts())),
         }
-        CallReturn::NoReplyThen(self.next())
+        CallReturn::NoReplyThen(shell::next(&self.0))
     }
 
     async fn handle_info(&mut self, info: Info) -> Next {
-        match info {
-            Info::Spawned(tag, result) => self.0.spawned(&mut Host, tag, result),
-            Info::Exit { pid, reason } => self.0.exited(&mut Host, pid, reason),
-            Info::Timer(tag) => self.0.timer(&mut Host, tag),
-            _ => {}
-        }
-        self.next()
+        shell::handle_info(&mut self.0, info)
     }
 
-    /// At the word of its parent all children are still there.
     async fn terminate(&mut self, reason: &ExitReason) {
-        self.0.stop(&mut Host, reason.clone());
-        let concerns_children = |message: &Message| {
-            matches!(
-                message,
-                Message::Spawned(_) | Message::Exit(_) | Message::Timer(_)
-            )
-        };
-        while self.0.finished().is_none() {
-            match task::receive_match(concerns_children).await {
-                Message::Spawned((tag, result)) => self.0.spawned(&mut Host, tag, result),
-                Message::Exit((pid, reason)) => self.0.exited(&mut Host, pid, reason),
-                Message::Timer(tag) => self.0.timer(&mut Host, tag),
-                _ => {}
-            }
-        }
+        shell::terminate(&mut self.0, reason).await;
     }
 }
 

@@ -1,15 +1,14 @@
 //! What a dynamic supervisor decides. Messages go in; spawns, exits, timers and replies come out
 //! through [`World`]. It knows no clock, no host and no wire.
 //!
-//! No child waits for another. Nothing but [`Machine::children`], [`Machine::stop`] and a
-//! time-out of the latter looks at all of them.
+//! No child waits for another. Nothing but [`Machine::children`], its end and a time-out
+//! of that looks at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use supervisor_core::report::shutdown_error;
 use supervisor_core::restart::{Intensity, starts_again};
-use supervisor_core::{Context, RETRY_MS, Report, World};
+use supervisor_core::{Machine as _, RETRY_MS, World, report};
 use wasm_node_sdk::supervisor::dynamic::{Reply, Spec};
 use wasm_node_sdk::supervisor::spec::{ChildKind, ChildSpec, Restart, Shutdown};
 use wasm_node_sdk::supervisor::{Child, ChildState, Counts};
@@ -85,14 +84,6 @@ impl<C> Machine<C> {
         }
     }
 
-    /// Why it has ended, once all children are gone.
-    pub fn finished(&self) -> Option<&ExitReason> {
-        match &self.phase {
-            Phase::Stopping(reason) if self.members.is_empty() => Some(reason),
-            _ => None,
-        }
-    }
-
     /// The children, in no order.
     pub fn children(&self) -> Vec<Child> {
         let child = |(&pid, member): (&Pid, &Member<C>)| Child {
@@ -145,25 +136,10 @@ impl<C> Machine<C> {
         member.enders.push(from);
         self.end(world, pid);
     }
+}
 
-    /// Ends all children at once, then itself with this reason.
-    pub fn stop(&mut self, world: &mut impl World<C, Reply>, reason: ExitReason) {
-        if let Phase::Stopping(_) = self.phase {
-            return;
-        }
-        self.phase = Phase::Stopping(reason);
-        let all: Vec<Pid> = self.members.keys().copied().collect();
-        let mut graces = BTreeSet::new();
-        for pid in all {
-            graces.extend(self.end(world, pid));
-        }
-        for ms in graces {
-            self.tags.insert(world.start_timer(ms), Tag::Grace(ms));
-        }
-    }
-
-    /// A start has succeeded or failed.
-    pub fn spawned(
+impl<C> supervisor_core::Machine<C, Reply> for Machine<C> {
+    fn spawned(
         &mut self,
         world: &mut impl World<C, Reply>,
         tag: Ref,
@@ -210,8 +186,7 @@ impl<C> Machine<C> {
         }
     }
 
-    /// An exit signal came. Of one that is no child it means nothing.
-    pub fn exited(&mut self, world: &mut impl World<C, Reply>, pid: Pid, reason: ExitReason) {
+    fn exited(&mut self, world: &mut impl World<C, Reply>, pid: Pid, reason: ExitReason) {
         let Some(member) = self.members.get_mut(&pid) else {
             self.ghosts.remove(&pid);
             return;
@@ -221,7 +196,7 @@ impl<C> Machine<C> {
             // One that was to start again has no process.
             Status::Retrying(_) => {}
             Status::Ending(_) => {
-                if let Some(report) = shutdown_error(&member.spec, pid, &reason) {
+                if let Some(report) = report::shutdown_error(&member.spec, pid, &reason) {
                     world.report(&report);
                 }
                 self.forget(world, pid);
@@ -230,8 +205,7 @@ impl<C> Machine<C> {
         }
     }
 
-    /// A timer fired.
-    pub fn timer(&mut self, world: &mut impl World<C, Reply>, tag: Ref) {
+    fn timer(&mut self, world: &mut impl World<C, Reply>, tag: Ref) {
         match self.tags.remove(&tag) {
             Some(Tag::Of(pid)) => match self.members.get_mut(&pid).map(|it| &mut it.status) {
                 Some(Status::Ending(timer)) => {
@@ -252,6 +226,31 @@ impl<C> Machine<C> {
         }
     }
 
+    /// All at once; each time-out is waited for once.
+    fn stop(&mut self, world: &mut impl World<C, Reply>, reason: ExitReason) {
+        if let Phase::Stopping(_) = self.phase {
+            return;
+        }
+        self.phase = Phase::Stopping(reason);
+        let all: Vec<Pid> = self.members.keys().copied().collect();
+        let mut graces = BTreeSet::new();
+        for pid in all {
+            graces.extend(self.end(world, pid));
+        }
+        for ms in graces {
+            self.tags.insert(world.start_timer(ms), Tag::Grace(ms));
+        }
+    }
+
+    fn finished(&self) -> Option<&ExitReason> {
+        match &self.phase {
+            Phase::Stopping(reason) if self.members.is_empty() => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl<C> Machine<C> {
     fn begun(&mut self, spec: ChildSpec, pid: Pid, tag: Ref, starter: Option<C>) {
         self.tags.insert(tag, Tag::Of(pid));
         self.supervisors += u64::from(spec.kind == ChildKind::Supervisor);
@@ -272,14 +271,8 @@ impl<C> Machine<C> {
         let Some(member) = self.members.get(&pid) else {
             return;
         };
-        // Clean ends of children that end are no news.
-        if member.spec.restart == Restart::Permanent || !reason.is_clean() {
-            world.report(&Report {
-                context: Context::ChildTerminated,
-                child: &member.spec,
-                pid: Some(pid),
-                reason: reason.describe().into_owned(),
-            });
+        if let Some(report) = report::child_terminated(&member.spec, Some(pid), reason) {
+            world.report(&report);
         }
         if !starts_again(member.spec.restart, reason) {
             return self.forget(world, pid);
@@ -312,12 +305,7 @@ impl<C> Machine<C> {
         if *error == StartError::Ignored {
             return self.forget(world, pid);
         }
-        world.report(&Report {
-            context: Context::StartError,
-            child: &member.spec,
-            pid: None,
-            reason: error.to_string(),
-        });
+        world.report(&report::start_error(&member.spec, error));
         if !self.may_restart(world, pid) {
             return;
         }
@@ -336,12 +324,7 @@ impl<C> Machine<C> {
         let may = self.intensity.bears(world.now_ms());
         if !may {
             if let Some(member) = self.members.get(&pid) {
-                world.report(&Report {
-                    context: Context::Shutdown,
-                    child: &member.spec,
-                    pid: None,
-                    reason: self.intensity.reached(),
-                });
+                world.report(&report::shutdown(&member.spec, &self.intensity));
             }
             self.forget(world, pid);
             self.stop(world, ExitReason::Shutdown);

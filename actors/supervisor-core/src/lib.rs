@@ -1,6 +1,6 @@
 //! What both supervisors share: the restart rules ([`restart`]), the reports ([`report`]), the
-//! effects that a machine asks for ([`World`]) and those of a real actor ([`Host`]). It knows no
-//! child and no strategy.
+//! effects that a machine asks for ([`World`]), those of a real actor ([`Host`]) and how that one
+//! feeds its machine ([`shell`]). It knows no strategy.
 
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use wasm_node_sdk::{Caller, ExitReason, Pid, Ref, SpawnError, time};
 
 pub mod report;
 pub mod restart;
+pub mod shell;
 
-pub use report::{Context, Report};
+pub use report::Report;
+pub use shell::Machine;
 
 /// How long after a failed restart the next is tried, in milliseconds: it counts as another.
 pub const RETRY_MS: u32 = 100;

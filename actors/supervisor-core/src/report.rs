@@ -1,8 +1,10 @@
 //! What a supervisor has to say about one of its children: OTP's supervisor reports, as events of
 //! the node's log.
 
-use wasm_node_sdk::supervisor::spec::{ChildSpec, Restart};
-use wasm_node_sdk::{ExitReason, Pid, log};
+use wasm_node_sdk::supervisor::spec::{ChildSpec, Restart, Shutdown};
+use wasm_node_sdk::{ExitReason, Pid, StartError, log};
+
+use crate::restart::Intensity;
 
 /// One report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,13 +65,37 @@ impl Report<'_> {
     }
 }
 
-/// The report of a child that ended though it was asked to, in another way.
+/// Of a child that did not start.
+pub fn start_error<'a>(child: &'a ChildSpec, error: &StartError) -> Report<'a> {
+    Report {
+        context: Context::StartError,
+        child,
+        pid: None,
+        reason: error.to_string(),
+    }
+}
+
+/// Of a child that ended by itself. Clean ends of children that end are no news.
+pub fn child_terminated<'a>(
+    child: &'a ChildSpec,
+    pid: Option<Pid>,
+    reason: &ExitReason,
+) -> Option<Report<'a>> {
+    let news = child.restart == Restart::Permanent || !reason.is_clean();
+    news.then(|| Report {
+        context: Context::ChildTerminated,
+        child,
+        pid,
+        reason: reason.describe().into_owned(),
+    })
+}
+
+/// Of a child that was asked to end, if it ended in another way.
 pub fn shutdown_error<'a>(
     child: &'a ChildSpec,
     pid: Pid,
     reason: &ExitReason,
 ) -> Option<Report<'a>> {
-    use wasm_node_sdk::supervisor::spec::Shutdown;
     let as_asked = match child.shutdown {
         Shutdown::BrutalKill => *reason == ExitReason::Killed,
         Shutdown::After(_) | Shutdown::Infinity => reason.is_clean(),
@@ -80,4 +106,14 @@ pub fn shutdown_error<'a>(
         pid: Some(pid),
         reason: reason.describe().into_owned(),
     })
+}
+
+/// Of the child whose restart was one too many.
+pub fn shutdown<'a>(child: &'a ChildSpec, intensity: &Intensity) -> Report<'a> {
+    Report {
+        context: Context::Shutdown,
+        child,
+        pid: None,
+        reason: intensity.reached(),
+    }
 }

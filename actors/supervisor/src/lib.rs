@@ -9,25 +9,15 @@ pub mod machine;
 
 use machine::Machine;
 use serde::{Deserialize, Serialize};
-use supervisor_core::Host;
+use supervisor_core::{Host, Machine as _, shell};
 use wasm_node_sdk::process;
 use wasm_node_sdk::supervisor::spec::SupervisorSpec;
 use wasm_node_sdk::supervisor::{Call, Reply};
-use wasm_node_sdk::{
-    CallReturn, Caller, ExitReason, GenServer, Info, Init, Message, Next, Pid, task,
-};
+use wasm_node_sdk::{CallReturn, Caller, ExitReason, GenServer, Info, Init, Next};
 
 /// The supervisor's state.
 #[derive(Serialize, Deserialize)]
 pub struct Supervisor(Machine<Caller<Reply>>);
-
-impl Supervisor {
-    fn next(&self) -> Next {
-        self.0
-            .finished()
-            .map_or(Next::Wait, |reason| Next::Stop(reason.clone()))
-    }
-}
 
 impl GenServer for Supervisor {
     const MODULE: &'static str = wasm_node_sdk::supervisor::MODULE;
@@ -49,7 +39,7 @@ impl GenServer for Supervisor {
             if let Some(reason) = machine.finished() {
                 return Init::Stop(reason.clone());
             }
-            step(&mut machine, parent).await;
+            shell::step(&mut machine, parent).await;
         }
         Init::Ok(Self(machine))
     }
@@ -69,43 +59,15 @@ impl GenServer for Supervisor {
                 return CallReturn::Reply(Reply::Spec(self.0.spec(&id).cloned()));
             }
         }
-        CallReturn::NoReplyThen(self.next())
+        CallReturn::NoReplyThen(shell::next(&self.0))
     }
 
     async fn handle_info(&mut self, info: Info) -> Next {
-        match info {
-            Info::Spawned(tag, result) => self.0.spawned(&mut Host, tag, result),
-            Info::Exit { pid, reason } => self.0.exited(&mut Host, pid, reason),
-            Info::Timer(tag) => self.0.timer(&mut Host, tag),
-            _ => {}
-        }
-        self.next()
+        shell::handle_info(&mut self.0, info)
     }
 
-    /// At the word of its parent all children are still there.
     async fn terminate(&mut self, reason: &ExitReason) {
-        self.0.stop(&mut Host, reason.clone());
-        while self.0.finished().is_none() {
-            step(&mut self.0, None).await;
-        }
-    }
-}
-
-/// Takes in the next message that concerns children, or says that the parent has ended; others
-/// wait.
-async fn step(machine: &mut Machine<Caller<Reply>>, parent: Option<Pid>) {
-    let concerns_children = |message: &Message| {
-        matches!(
-            message,
-            Message::Spawned(_) | Message::Exit(_) | Message::Timer(_)
-        )
-    };
-    match task::receive_match(concerns_children).await {
-        Message::Spawned((tag, result)) => machine.spawned(&mut Host, tag, result),
-        Message::Exit((pid, reason)) if Some(pid) == parent => machine.stop(&mut Host, reason),
-        Message::Exit((pid, reason)) => machine.exited(&mut Host, pid, reason),
-        Message::Timer(tag) => machine.timer(&mut Host, tag),
-        _ => {}
+        shell::terminate(&mut self.0, reason).await;
     }
 }
 

@@ -11,9 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use supervisor_core::report::shutdown_error;
 use supervisor_core::restart::{Intensity, starts_again};
-use supervisor_core::{Context, RETRY_MS, Report, World};
+use supervisor_core::{Machine as _, RETRY_MS, World, report};
 use wasm_node_sdk::supervisor::spec::{
     AutoShutdown, ChildSpec, Restart, Shutdown, Strategy, SupervisorSpec,
 };
@@ -158,17 +157,10 @@ impl<C> Machine<C> {
     pub fn is_stopping(&self) -> bool {
         self.phase.is_stopping()
     }
+}
 
-    /// Why it has ended, once all children are gone.
-    pub fn finished(&self) -> Option<&ExitReason> {
-        match &self.phase {
-            Phase::Stopping(reason) if self.members.is_empty() => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// A start has succeeded or failed.
-    pub fn spawned(
+impl<C> supervisor_core::Machine<C, Reply> for Machine<C> {
+    fn spawned(
         &mut self,
         world: &mut impl World<C, Reply>,
         tag: Ref,
@@ -203,8 +195,7 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    /// An exit signal came. Of one that is no child it means nothing.
-    pub fn exited(&mut self, world: &mut impl World<C, Reply>, pid: Pid, reason: ExitReason) {
+    fn exited(&mut self, world: &mut impl World<C, Reply>, pid: Pid, reason: ExitReason) {
         let Some(&seq) = self.by_pid.get(&pid) else {
             self.ghosts.remove(&pid);
             return;
@@ -215,7 +206,7 @@ impl<C> Machine<C> {
         match &mut member.status {
             Status::Starting { exited, .. } => *exited = true,
             Status::Ending { .. } => {
-                if let Some(report) = shutdown_error(&member.spec, pid, &reason) {
+                if let Some(report) = report::shutdown_error(&member.spec, pid, &reason) {
                     world.report(&report);
                 }
                 self.gone(world, seq);
@@ -226,8 +217,7 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    /// A timer fired.
-    pub fn timer(&mut self, world: &mut impl World<C, Reply>, tag: Ref) {
+    fn timer(&mut self, world: &mut impl World<C, Reply>, tag: Ref) {
         let Some(seq) = self.by_tag.remove(&tag) else {
             return;
         };
@@ -242,8 +232,8 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
-    /// Ends all children, the last first, then itself with this reason.
-    pub fn stop(&mut self, world: &mut impl World<C, Reply>, reason: ExitReason) {
+    /// The last first.
+    fn stop(&mut self, world: &mut impl World<C, Reply>, reason: ExitReason) {
         if self.is_stopping() {
             return;
         }
@@ -254,6 +244,15 @@ impl<C> Machine<C> {
         self.advance(world);
     }
 
+    fn finished(&self) -> Option<&ExitReason> {
+        match &self.phase {
+            Phase::Stopping(reason) if self.members.is_empty() => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl<C> Machine<C> {
     fn add(&mut self, spec: ChildSpec, starter: Option<Starter<C>>) -> Seq {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -347,12 +346,7 @@ impl<C> Machine<C> {
             None => {}
         }
         let words = format!("cannot start the child \"{}\": {error}", member.spec.id);
-        world.report(&Report {
-            context: Context::StartError,
-            child: &member.spec,
-            pid: None,
-            reason: error.to_string(),
-        });
+        world.report(&report::start_error(&member.spec, &error));
         match self.phase {
             Phase::Starting => {
                 self.forget(world, seq);
@@ -384,14 +378,8 @@ impl<C> Machine<C> {
             self.by_pid.remove(&pid);
             ended = Some(pid);
         }
-        // Clean ends of children that end are no news.
-        if member.spec.restart == Restart::Permanent || !reason.is_clean() {
-            world.report(&Report {
-                context: Context::ChildTerminated,
-                child: &member.spec,
-                pid: ended,
-                reason: reason.describe().into_owned(),
-            });
+        if let Some(report) = report::child_terminated(&member.spec, ended, reason) {
+            world.report(&report);
         }
         if !starts_again(member.spec.restart, reason) {
             member.status = Status::Undefined;
@@ -472,12 +460,7 @@ impl<C> Machine<C> {
     fn may_restart(&mut self, world: &mut impl World<C, Reply>, seq: Seq) -> bool {
         let may = self.intensity.bears(world.now_ms());
         if let Some(member) = self.members.get(&seq).filter(|_| !may) {
-            world.report(&Report {
-                context: Context::Shutdown,
-                child: &member.spec,
-                pid: None,
-                reason: self.intensity.reached(),
-            });
+            world.report(&report::shutdown(&member.spec, &self.intensity));
         }
         may
     }

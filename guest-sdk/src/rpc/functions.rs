@@ -99,7 +99,7 @@ pub(super) fn invoke(
 }
 
 /// What becomes of a task's result, and when the task begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum TaskKind {
     /// It runs, then this actor asks.
     Awaited,
@@ -117,16 +117,10 @@ pub(crate) fn invoke_task(function: &str, args: &[u8], kind: TaskKind) -> Result
     if args.len() > MAX_BYTES {
         return Err(Error::TooLarge);
     }
-    let (awaited, patient) = match kind {
-        TaskKind::Awaited => (true, false),
-        TaskKind::AskedFirst => (true, true),
-        TaskKind::Forgotten => (false, false),
-        TaskKind::ForgottenAtOnce => (false, true),
-    };
     let task = Invoked {
         function: function.into(),
-        owner: awaited.then(crate::self_pid),
-        patient,
+        owner: crate::self_pid(),
+        kind,
     };
     Ok([TASK_MARK, &codec::encode(&task), args].concat())
 }
@@ -136,9 +130,8 @@ pub(crate) fn invoke_task(function: &str, args: &[u8], kind: TaskKind) -> Result
 struct Invoked<'a> {
     function: Cow<'a, str>,
     /// Who asks for the result, if anybody does.
-    owner: Option<Pid>,
-    /// Runs when it has been asked; without an owner, in the turn after its first.
-    patient: bool,
+    owner: Pid,
+    kind: TaskKind,
 }
 
 /// How long a task that is to be asked first waits for that, in milliseconds; then it ends. Its
@@ -231,40 +224,41 @@ async fn run_task<F: Functions>(task: &[u8]) -> ExitReason {
     let Ok((invoked, args)) = postcard::take_from_bytes::<Invoked>(task) else {
         return ExitReason::error("the task's invocation is damaged");
     };
-    let Some(owner) = invoked.owner else {
-        if invoked.patient {
+    let call = F::call(&invoked.function, args);
+    if let TaskKind::Forgotten | TaskKind::ForgottenAtOnce = invoked.kind {
+        if invoked.kind == TaskKind::ForgottenAtOnce {
             time::sleep(Duration::ZERO).await;
         }
-        return match outcome(F::call(&invoked.function, args).await) {
+        return match outcome(call.await) {
             (RETURNED, _) => ExitReason::Normal,
             (what, bytes) => reason(what, &bytes),
         };
-    };
+    }
     // An owner that ends before it has asked will not ask.
-    let watch = crate::monitor(owner);
-    let asked = async {
+    let watch = crate::monitor(invoked.owner);
+    let asked = || async move {
         let asked = crate::task::receive_match(|message| matches!(message, Message::Request(_)));
         match race(asked, watch.down()).await {
-            Either::Left(Message::Request((owner, _))) => Some(owner),
+            Either::Left(Message::Request((from, _))) => Some(from),
             _ => None,
         }
     };
-    let (owner, what, bytes) = if invoked.patient {
+    let mut from = None;
+    if invoked.kind == TaskKind::AskedFirst {
         let within = Duration::from_millis(MAX_ASKED_AFTER_MS);
-        let Ok(Some(owner)) = time::timeout(within, asked).await else {
+        from = time::timeout(within, asked()).await.unwrap_or(None);
+        if from.is_none() {
             return ExitReason::Normal;
-        };
-        let (what, bytes) = outcome(F::call(&invoked.function, args).await);
-        (owner, what, bytes)
-    } else {
-        let (what, bytes) = outcome(F::call(&invoked.function, args).await);
-        let Some(owner) = asked.await else {
-            return ExitReason::Normal;
-        };
-        (owner, what, bytes)
-    };
-    // Not too large: `outcome` has seen to that.
-    let _ = crate::sys::mailbox::reply(owner, &[&[what], bytes.as_slice()].concat());
+        }
+    }
+    let (what, bytes) = outcome(call.await);
+    if from.is_none() {
+        from = asked().await;
+    }
+    if let Some(from) = from {
+        // Not too large: `outcome` has seen to that.
+        let _ = crate::sys::mailbox::reply(from, &[&[what], bytes.as_slice()].concat());
+    }
     ExitReason::Normal
 }
 

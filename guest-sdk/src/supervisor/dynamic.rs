@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Child, ChildSpec, Counts, unexpected};
+use super::{Child, ChildSpec, Counts, ask, unexpected};
 use crate::{CallError, Destination, Pid, StartError, codec, process};
 
 /// The module's name.
@@ -114,10 +114,9 @@ impl Client {
         child: ChildSpec,
         timeout: Option<Duration>,
     ) -> impl Future<Output = Result<Result<Pid, StartError>, CallError>> + use<> {
-        let call = codec::encode(&Call::StartChild(child));
-        let reply = process::request(&self.0, &call, timeout);
+        let reply = ask(&self.0, &Call::StartChild(child), timeout);
         async move {
-            match decode(&reply.await?)? {
+            match reply.await? {
                 Reply::Started(result) => Ok(result),
                 _ => Err(unexpected()),
             }
@@ -150,11 +149,6 @@ impl Client {
     }
 
     async fn call(&self, call: &Call, timeout: Duration) -> Result<Reply, CallError> {
-        let reply = process::request(&self.0, &codec::encode(call), Some(timeout));
-        decode(&reply.await?)
+        ask(&self.0, call, Some(timeout)).await
     }
-}
-
-fn decode(reply: &[u8]) -> Result<Reply, CallError> {
-    codec::decode(reply).map_err(|error| CallError::Exit(crate::ExitReason::Error(error)))
 }

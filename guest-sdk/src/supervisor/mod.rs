@@ -29,8 +29,10 @@
 //! (it counts as a restart each time, as there); a child whose `init` fails is told to whoever
 //! added it with its own reason; supervisors do not change their specification on an upgrade.
 
+use std::future::Future;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub mod dynamic;
@@ -236,8 +238,20 @@ impl Client {
     }
 
     async fn call(&self, call: &Call, timeout: Duration) -> Result<Reply, CallError> {
-        let body = process::request(&self.0, &codec::encode(call), Some(timeout)).await?;
-        codec::decode(&body).map_err(|error| CallError::Exit(crate::ExitReason::Error(error)))
+        ask(&self.0, call, Some(timeout)).await
+    }
+}
+
+/// Asks a supervisor of either kind. The request is sent by this call, not by the first poll.
+fn ask<C: Serialize, R: DeserializeOwned>(
+    to: &Destination,
+    call: &C,
+    timeout: Option<Duration>,
+) -> impl Future<Output = Result<R, CallError>> + use<C, R> {
+    let reply = process::request(to, &codec::encode(call), timeout);
+    async move {
+        let decoded = codec::decode(&reply.await?);
+        decoded.map_err(|error| CallError::Exit(crate::ExitReason::Error(error)))
     }
 }
 

@@ -100,6 +100,19 @@ impl fmt::Display for TaskError {
 }
 impl std::error::Error for TaskError {}
 
+/// Of a request to the task, or to its supervisor.
+impl From<CallError> for TaskError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Exit(reason) => Self::Exit(reason),
+            CallError::Noproc => Self::Exit(ExitReason::Noproc),
+            CallError::Noconnection => Self::Exit(ExitReason::Noconnection),
+            CallError::Timeout => Self::Timeout,
+            CallError::TooLarge => Self::Failed(Error::TooLarge),
+        }
+    }
+}
+
 /// How [`Task::shutdown`] ends a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
@@ -158,11 +171,7 @@ impl<R: DeserializeOwned> Task<R> {
             true => SpawnOptions::new().monitor().link(),
             false => SpawnOptions::new().monitor(),
         };
-        let mut task = Self {
-            reply: None,
-            child: Child::Ended,
-            result: std::marker::PhantomData,
-        };
+        let mut task = Self::idle();
         let spawned = invoke_task(function, args, TaskKind::Awaited).and_then(|args| {
             if on == node::name() {
                 Ok(Either::Left(crate::spawn(module, &args, &options)?))
@@ -231,6 +240,15 @@ impl<R: DeserializeOwned> Task<R> {
         }
     }
 
+    /// No task yet.
+    fn idle() -> Self {
+        Self {
+            reply: None,
+            child: Child::Ended,
+            result: std::marker::PhantomData,
+        }
+    }
+
     fn runs(&mut self, pid: Pid, monitor: Monitor) {
         self.reply = Some(ask(pid, monitor));
         self.child = Child::Runs(pid, monitor);
@@ -259,12 +277,12 @@ fn ask(pid: Pid, monitor: Monitor) -> Reply {
     Box::pin(async move {
         let reason = match reply.await {
             Ok(reply) => return Ok(reply),
-            Err(CallError::Exit(reason)) => reason,
             // It ended before it was asked.
             Err(CallError::Noproc) => monitor.down().await.1,
-            Err(CallError::Noconnection) => ExitReason::Noconnection,
-            Err(CallError::Timeout) => return Err(TaskError::Timeout),
-            Err(CallError::TooLarge) => return Err(TaskError::Failed(Error::TooLarge)),
+            Err(error) => match error.into() {
+                TaskError::Exit(reason) => reason,
+                error => return Err(error),
+            },
         };
         // The function did not even run, and says why.
         if let ExitReason::Custom(_) = reason {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Child, Task, TaskError};
+use super::{Task, TaskError};
 use crate::rpc::{Call, TaskKind, invoke_task};
 use crate::supervisor::dynamic::{Client, Spec};
-use crate::supervisor::{self, ChildSpec, Restart, Shutdown};
-use crate::{CallError, Destination, ExitReason, Pid, StartError, link, monitor};
+use crate::supervisor::{self, ChildSpec, Restart};
+use crate::{CallError, Destination, Pid, StartError, link, monitor};
 
 /// A supervisor of tasks, by pid or name.
 ///
@@ -92,14 +92,10 @@ impl Supervisor {
         let asked = asked.map(|child| self.0.begin_child(child, None));
         async move {
             let pid = started(asked?.await)?;
-            let mut task = Task {
-                reply: None,
-                child: Child::Ended,
-                result: std::marker::PhantomData,
-            };
             if linked {
                 link(pid);
             }
+            let mut task = Task::idle();
             task.runs(pid, monitor(pid));
             Ok(task)
         }
@@ -109,23 +105,13 @@ impl Supervisor {
 fn child<R>(call: &Call<R>, kind: TaskKind) -> Result<ChildSpec, TaskError> {
     let (module, function, args) = call.parts();
     let args = invoke_task(function, args, kind).map_err(TaskError::Failed)?;
-    let child = ChildSpec::new(function, module, args);
-    Ok(child
-        .restart(Restart::Temporary)
-        .shutdown(Shutdown::default()))
+    Ok(ChildSpec::new(function, module, args).restart(Restart::Temporary))
 }
 
 fn started(answer: Result<Result<Pid, StartError>, CallError>) -> Result<Pid, TaskError> {
-    match answer {
-        Ok(started) => started.map_err(|error| match error {
-            StartError::Spawn(error) => TaskError::Failed(error.into()),
-            StartError::Failed(reason) => TaskError::Exit(reason),
-            error => TaskError::NotStarted(error),
-        }),
-        Err(CallError::Exit(reason)) => Err(TaskError::Exit(reason)),
-        Err(CallError::Noproc) => Err(TaskError::Exit(ExitReason::Noproc)),
-        Err(CallError::Noconnection) => Err(TaskError::Exit(ExitReason::Noconnection)),
-        Err(CallError::Timeout) => Err(TaskError::Timeout),
-        Err(CallError::TooLarge) => Err(TaskError::Failed(crate::rpc::Error::TooLarge)),
-    }
+    answer?.map_err(|error| match error {
+        StartError::Spawn(error) => TaskError::Failed(error.into()),
+        StartError::Failed(reason) => TaskError::Exit(reason),
+        error => TaskError::NotStarted(error),
+    })
 }

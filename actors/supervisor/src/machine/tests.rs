@@ -1,5 +1,6 @@
 //! The machine against a world whose actors are in the test's hands.
 
+use supervisor_core::Report;
 use wasm_node_sdk::supervisor::ChildState;
 use wasm_node_sdk::supervisor::spec::Name;
 
