@@ -187,13 +187,15 @@ impl<C> supervisor_core::Machine<C, Reply> for Machine<C> {
     }
 
     fn exited(&mut self, world: &mut impl World<C, Reply>, pid: Pid, reason: ExitReason) {
+        // A failed restart is kept under the pid that is gone: its exit is no news.
+        if self.ghosts.remove(&pid) {
+            return;
+        }
         let Some(member) = self.members.get_mut(&pid) else {
-            self.ghosts.remove(&pid);
             return;
         };
         match &mut member.status {
             Status::Starting { exited, .. } => *exited = true,
-            // One that was to start again has no process.
             Status::Retrying(_) => {}
             Status::Ending(_) => {
                 if let Some(report) = report::shutdown_error(&member.spec, pid, &reason) {
