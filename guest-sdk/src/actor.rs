@@ -115,6 +115,17 @@ macro_rules! export_gen_server {
     };
 }
 
+/// Makes this crate the component of a
+/// [`GenStateMachine`](crate::gen_state_machine::GenStateMachine); with the functions of
+/// [`rpc_functions!`](crate::rpc_functions) as the second argument, if it offers some. Once a
+/// component.
+#[macro_export]
+macro_rules! export_gen_state_machine {
+    ($machine:ty $(, $functions:ty)? $(,)?) => {
+        $crate::export_gen_server!($crate::gen_state_machine::Machine<$machine> $(, $functions)?);
+    };
+}
+
 /// Makes this crate the component of functions alone, as
 /// [`rpc_functions!`](crate::rpc_functions) declares them. Once a component.
 #[macro_export]

@@ -70,6 +70,7 @@ pub mod blocking;
 pub mod codec;
 mod futures;
 pub mod gen_server;
+pub mod gen_state_machine;
 pub mod groups;
 pub mod hashing;
 pub mod inbox;
@@ -104,6 +105,7 @@ pub use actor::Actor;
 pub use codec::{decode, encode};
 pub use futures::{Either, join, join_all, race};
 pub use gen_server::{CallReturn, Caller, GenServer, Info, Init, Next};
+pub use gen_state_machine::{GenStateMachine, StateMachineRef};
 pub use process::{
     Monitor, SpawnOptions, exit, link, monitor, request, self_pid, send, send_to, spawn, spawn_on,
     start, trap_exit, unlink,

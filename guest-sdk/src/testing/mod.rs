@@ -306,7 +306,12 @@ impl Node {
 
     /// Runs all actors until none has anything to do. Time stands still.
     pub fn run_until_idle(&self) {
-        while run::step(&self.world) {}
+        let due = || {
+            let mut world = self.world.borrow_mut();
+            let now = world.now;
+            world.fire_next(now)
+        };
+        while run::step(&self.world) || due() {}
     }
 
     /// Lets time pass, and runs what becomes due, in order.
