@@ -6,7 +6,7 @@
 -export([main/1]).
 -export([conduct/6, proc/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
--export([callback_mode/0, handle_event/4]).
+-export([callback_mode/0, handle_event/4, terminate/3]).
 
 %% How many cases run at once.
 -define(MAX_RUNNING, 24).
@@ -394,6 +394,7 @@ try_do(["members_soon", Group, Count], S) ->
     members_soon(Group, list_to_integer(Count), ?PATIENCE_MS, S);
 %% Servers
 try_do(["start", Name | How], S) -> start_server(Name, How, S);
+try_do(["machine", Name, State | How], S) -> start_machine(Name, State, How, S);
 try_do(["call", To | Words], S) ->
     {Return, Ms} = case lists:reverse(Words) of
         [Within, "within" | Reversed] -> {lists:reverse(Reversed), list_to_integer(Within)};
@@ -522,12 +523,12 @@ start_server(Name, How, S) ->
         #{name := Registered} -> [{local, mangled(Registered, S)}];
         _ -> []
     end,
-    case apply(gen_server, Start, Named ++ [?MODULE, Args, []]) of
-        {ok, Pid} -> {["ok"], #{Name => Pid}, S};
-        {error, {already_started, Pid}} -> ["already_started", Pid];
-        {error, Reason} -> ["error", reason(Reason)];
-        ignore -> ["ignore"]
-    end.
+    started(Name, apply(gen_server, Start, Named ++ [?MODULE, Args, []]), S).
+
+started(Name, {ok, Pid}, S) -> {["ok"], #{Name => Pid}, S};
+started(_, {error, {already_started, Pid}}, _) -> ["already_started", Pid];
+started(_, {error, Reason}, _) -> ["error", reason(Reason)];
+started(_, ignore, _) -> ["ignore"].
 
 server_args(Name, Options, #{conductor := Conductor}) ->
     {server, Options#{id => Name, conductor => Conductor, waiting => []}}.
@@ -539,6 +540,9 @@ options(["trap" | Rest], Options) -> options(Rest, Options#{trap => true});
 options(["notrap" | Rest], Options) -> options(Rest, Options#{trap => false});
 options(["deaf" | Rest], Options) -> options(Rest, Options#{deaf => true});
 options(["init" | Return], Options) -> Options#{init => Return};
+options(["enter", State | Rest], Options = #{enters := Enters}) ->
+    {Return, Left} = bracket(Rest),
+    options(Left, Options#{enters := Enters#{State => Return}});
 options([Restart | Rest], Options) when Restart =:= "permanent"; Restart =:= "transient"; Restart =:= "temporary" ->
     options(Rest, Options#{restart => list_to_atom(Restart)});
 options(["shutdown", "infinity" | Rest], Options) -> options(Rest, Options#{shutdown => infinity});
@@ -560,6 +564,17 @@ init({server, S = #{trap := Trap}}) ->
         ["exit", Reason] -> exit(to_reason(Reason));
         ["crash"] -> error(crash);
         ["sleep", Ms] -> timer:sleep(list_to_integer(Ms)), {ok, S}
+    end;
+init({machine, D = #{trap := Trap, first := First}}) ->
+    process_flag(trap_exit, Trap),
+    note(["init"], D),
+    case maps:get(init, D, ["ok"]) of
+        ["ok" | More] ->
+            {Actions, After} = actions(More, none, D),
+            {ok, First, After, Actions};
+        ["stop", Reason] -> {stop, to_reason(Reason)};
+        ["ignore"] -> ignore;
+        ["crash"] -> error(crash)
     end;
 init({sup, Flags, Children}) ->
     {ok, {Flags, Children}}.
@@ -645,6 +660,94 @@ done({error, Reason}) -> [reason(Reason)].
 
 %% ---- State machines ----
 
-callback_mode() -> handle_event_function.
+start_machine(Name, First, How, S = #{conductor := Conductor}) ->
+    Options = options(How, #{trap => false, enters => #{}}),
+    Args = {machine, Options#{id => Name, first => First, conductor => Conductor, waiting => []}},
+    Start = case Options of #{link := true} -> start_link; _ -> start end,
+    Named = case Options of
+        #{name := Registered} -> [{local, mangled(Registered, S)}];
+        _ -> []
+    end,
+    started(Name, apply(gen_statem, Start, Named ++ [?MODULE, Args, []]), S).
 
-handle_event(_, _, _, _) -> keep_state_and_data.
+%% What is between this bracket and its end, and what follows.
+bracket(["[" | Rest]) -> bracket(Rest, 0, []).
+
+bracket(["]" | Rest], 0, Done) -> {lists:reverse(Done), Rest};
+bracket(["]" | Rest], Depth, Done) -> bracket(Rest, Depth - 1, ["]" | Done]);
+bracket(["[" | Rest], Depth, Done) -> bracket(Rest, Depth + 1, ["[" | Done]);
+bracket([Word | Rest], Depth, Done) -> bracket(Rest, Depth, [Word | Done]).
+
+callback_mode() -> [handle_event_function, state_enter].
+
+handle_event(enter, Old, State, D = #{enters := Enters}) ->
+    note([State, "enter", Old], D),
+    transition(maps:get(State, Enters, ["keep"]), enter, State, D);
+handle_event({call, From}, Words, State, D) ->
+    note([State, "call"], D), transition(Words, From, State, D);
+handle_event(info, {tell, Words}, State, D) ->
+    note([State, "info"], D), transition(Words, none, State, D);
+handle_event(info, {msg, Text}, State, D) ->
+    note([State, "info", Text], D), keep_state_and_data;
+handle_event(info, {'EXIT', Pid, Reason}, State, D) ->
+    note([State, "info", "exit", Pid, reason(Reason)], D), keep_state_and_data;
+handle_event({timeout, Name}, Words, State, D) ->
+    note([State, "timer", Name], D), transition(Words, none, State, D);
+handle_event(timeout, Words, State, D) ->
+    note([State, "event_timeout"], D), transition(Words, none, State, D);
+handle_event(Kind, Words, State, D) when Kind =:= cast; Kind =:= internal; Kind =:= state_timeout ->
+    note([State, atom_to_list(Kind)], D), transition(Words, none, State, D).
+
+transition(["in", There | Rest], From, State, D) ->
+    {This, Else} = bracket(Rest),
+    transition(case There of State -> This; _ -> Else end, From, State, D);
+transition(["keep" | More], From, _, D) ->
+    {Actions, After} = actions(More, From, D),
+    {keep_state, After, Actions};
+transition(["next", To | More], From, _, D) ->
+    {Actions, After} = actions(More, From, D),
+    {next_state, To, After, Actions};
+transition(["repeat" | More], From, _, D) ->
+    {Actions, After} = actions(More, From, D),
+    {repeat_state, After, Actions};
+transition(["stop", Reason | More], From, _, D) ->
+    {Replies, After} = actions(More, From, D),
+    {stop_and_reply, to_reason(Reason), Replies, After};
+transition(["crash"], _, _, _) ->
+    error(crash).
+
+actions([], _, D) -> {[], D};
+actions([",", "defer" | Rest], From, D = #{waiting := Waiting}) ->
+    actions(Rest, From, D#{waiting := Waiting ++ [From]});
+actions([",", "answer", Text | Rest], From, D = #{waiting := [To | Waiting]}) ->
+    also({reply, To, Text}, Rest, From, D#{waiting := Waiting});
+actions([",", "reply", Text | Rest], From, D) -> also({reply, From, Text}, Rest, From, D);
+actions([",", "postpone" | Rest], From, D) -> also(postpone, Rest, From, D);
+actions([",", "hibernate" | Rest], From, D) -> also(hibernate, Rest, From, D);
+actions([",", "insert", Kind | Rest], From, D) ->
+    {Words, Left} = bracket(Rest),
+    also({next_event, list_to_atom(Kind), Words}, Left, From, D);
+actions([",", "state_timeout", Ms | Rest], From, D) ->
+    {Words, Left} = bracket(Rest),
+    also({state_timeout, list_to_integer(Ms), Words}, Left, From, D);
+actions([",", "event_timeout", Ms | Rest], From, D) ->
+    {Words, Left} = bracket(Rest),
+    also({timeout, list_to_integer(Ms), Words}, Left, From, D);
+actions([",", "timer", Name, Ms | Rest], From, D) ->
+    {Words, Left} = bracket(Rest),
+    also({{timeout, Name}, list_to_integer(Ms), Words}, Left, From, D);
+actions([",", "update", Which | Rest], From, D) ->
+    {Words, Left} = bracket(Rest),
+    also({which(Which), update, Words}, Left, From, D);
+actions([",", "cancel", Which | Rest], From, D) ->
+    also({which(Which), cancel}, Rest, From, D).
+
+also(Action, Rest, From, D) ->
+    {Actions, After} = actions(Rest, From, D),
+    {[Action | Actions], After}.
+
+which("state") -> state_timeout;
+which("event") -> timeout;
+which(Name) -> {timeout, Name}.
+
+terminate(Reason, State, D) -> note([State, "terminate", reason(Reason)], D).

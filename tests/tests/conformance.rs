@@ -37,6 +37,7 @@ subjects! {
     connections
     exit_signals
     gen_server
+    gen_statem
     groups
     links
     messages

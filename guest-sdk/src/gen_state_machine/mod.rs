@@ -81,8 +81,8 @@
 //! As `gen_statem` has it. After each event:
 //!
 //! 1. replies are sent;
-//! 2. if the state is another, or [`Transition::repeat_state`] was said: the time-out of the state
-//!    ends, and `enter` is called; what it asks for comes after what the event asked for;
+//! 2. if the state is another, its time-out ends; then, or if [`Transition::repeat_state`] was said,
+//!    `enter` is called, and what it asks for comes after what the event asked for;
 //! 3. the event is kept, if it is postponed; if the state is another, all that were postponed are to
 //!    be handled again, oldest first;
 //! 4. inserted events come before those, in the order in which they were inserted;

@@ -1,9 +1,10 @@
 //! Runs the cases of `tests/conformance` on wasm-node: its README tells what they mean. One
 //! `suite` takes them as text and gives what came of each step; each case has a `conductor`,
-//! which tells its processes (`process`, `server`) what to do, one step at a time. Nothing here
+//! which tells its processes (`process`, `server`, `machine`) what to do, one step at a time. Nothing here
 //! knows what is expected: `tests/tests/conformance.rs` compares.
 
 mod conductor;
+mod machine;
 mod process;
 mod server;
 mod suite;
@@ -12,6 +13,7 @@ mod wire;
 mod words;
 
 use wasm_node_sdk::gen_server::GenServerActor;
+use wasm_node_sdk::gen_state_machine::Machine;
 use wasm_node_sdk::task::TaskActor;
 use wasm_node_sdk::{Actor, ExitReason, Outcome, SaveError, Start, decode};
 
@@ -30,6 +32,8 @@ pub enum Any {
     Process(TaskActor<process::Main>),
     /// See `server`.
     Server(GenServerActor<server::Server>),
+    /// See `machine`.
+    Machine(GenServerActor<Machine<machine::Machine>>),
 }
 
 /// Calls the same method of whichever it is.
@@ -40,6 +44,7 @@ macro_rules! each {
             Any::Conductor($actor) => $run,
             Any::Process($actor) => $run,
             Any::Server($actor) => $run,
+            Any::Machine($actor) => $run,
         }
     };
 }
@@ -60,6 +65,7 @@ impl Actor for Any {
             Role::Conductor(_) => begin(start, Any::Conductor),
             Role::Process(_) => begin(start, Any::Process),
             Role::Server(_) => begin(start, Any::Server),
+            Role::Machine(_) => begin(start, Any::Machine),
         }
     }
 

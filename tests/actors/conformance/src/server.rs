@@ -12,7 +12,7 @@ use wasm_node_sdk::{
 use crate::MODULE;
 use crate::process::{Came, PATIENCE, Process, came, crash, tell};
 use crate::wire::{Known, Outcome, Role, Told};
-use crate::{supervisors, words};
+use crate::{machine, supervisors, words};
 
 /// In front of a plain message that says what to return.
 pub const TELL: &str = "\u{1}tell ";
@@ -44,13 +44,14 @@ pub struct Server {
     then: Vec<String>,
 }
 
-fn note(args: &ServerArgs, words: impl Into<String>) {
+/// Tells the conductor of a callback.
+pub fn note(id: &str, conductor: Pid, words: impl Into<String>) {
     let told = Told::Note {
-        id: args.id.clone(),
+        id: id.into(),
         pid: self_pid(),
         words: words.into(),
     };
-    process::cast(&args.conductor.into(), &encode(&told));
+    process::cast(&conductor.into(), &encode(&told));
 }
 
 /// A server that does not understand what it is to do ends with words that say so.
@@ -62,6 +63,10 @@ fn bad(words: &[&str]) -> Next {
 }
 
 impl Server {
+    fn note(&self, words: impl Into<String>) {
+        note(&self.args.id, self.args.conductor, words);
+    }
+
     /// `timeout MS`, `hibernate`, `continue ...`, or nothing.
     fn next(&mut self, words: &[&str]) -> Next {
         match *words {
@@ -111,7 +116,7 @@ impl GenServer for Server {
 
     async fn init(args: ServerArgs) -> Init<Self> {
         trap_exit(args.traps);
-        note(&args, "init");
+        note(&args.id, args.conductor, "init");
         let returns = args.init.clone();
         let returns: Vec<&str> = returns.iter().map(String::as_str).collect();
         let mut server = Self {
@@ -141,7 +146,7 @@ impl GenServer for Server {
         words: Vec<String>,
         from: Caller<String>,
     ) -> CallReturn<String> {
-        note(&self.args, "call");
+        self.note("call");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match *words {
             ["reply", text] => CallReturn::Reply(text.into()),
@@ -164,7 +169,7 @@ impl GenServer for Server {
     }
 
     async fn handle_cast(&mut self, words: Vec<String>) -> Next {
-        note(&self.args, "cast");
+        self.note("cast");
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.act(&words)
     }
@@ -174,34 +179,32 @@ impl GenServer for Server {
             Info::Message(body) => {
                 let text = String::from_utf8_lossy(&body);
                 if let Some(words) = text.strip_prefix(TELL) {
-                    note(&self.args, "info");
+                    self.note("info");
                     let words: Vec<&str> = words.split(' ').collect();
                     return self.act(&words);
                 }
-                note(&self.args, format!("info {text}"));
+                self.note(format!("info {text}"));
             }
-            Info::Timeout => note(&self.args, "timeout"),
+            Info::Timeout => self.note("timeout"),
             Info::Exit { pid, reason } => {
                 let reason = words::reason(&reason);
-                note(
-                    &self.args,
-                    format!("info exit {} {reason}", words::pid(pid)),
+                self.note(format!("info exit {} {reason}", words::pid(pid)),
                 );
             }
-            _ => note(&self.args, "info other"),
+            _ => self.note("info other"),
         }
         Next::Wait
     }
 
     async fn handle_continue(&mut self) -> Next {
-        note(&self.args, "continue");
+        self.note("continue");
         let then = std::mem::take(&mut self.then);
         let words: Vec<&str> = then.iter().map(String::as_str).collect();
         self.act(&words)
     }
 
     async fn terminate(&mut self, reason: &ExitReason) {
-        note(&self.args, format!("terminate {}", words::reason(reason)));
+        self.note(format!("terminate {}", words::reason(reason)));
         if self.args.deaf {
             sleep(FOR_EVER).await;
         }
@@ -212,6 +215,7 @@ impl GenServer for Server {
 pub async fn perform(process: &mut Process, words: &[&str]) -> Result<Came, String> {
     match *words {
         ["start", name, ref how @ ..] => start(process, name, how).await,
+        ["machine", name, state, ref how @ ..] => machine::start(process, name, state, how).await,
         ["call", to, ref rest @ ..] => {
             let (returns, patience) = match *rest {
                 [ref returns @ .., "within", ms] => (returns, words::ms(ms)?),
@@ -286,9 +290,13 @@ async fn start(process: &Process, name: &str, how: &[&str]) -> Result<Came, Stri
     if let Some(registered) = registered {
         starting = starting.local(registered);
     }
-    match starting.await {
-        Ok(server) => {
-            let born = server.as_pid();
+    started(name, starting.await.map(|server| server.as_pid()))
+}
+
+/// What came of a start.
+pub fn started(name: &str, started: Result<Option<Pid>, StartError>) -> Result<Came, String> {
+    match started {
+        Ok(born) => {
             let born = born.map(|pid| (name.to_owned(), Known::Pid(pid)));
             Ok((Outcome::One("ok".into()), born.into_iter().collect()))
         }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use wasm_node_sdk::Pid;
 use wasm_node_sdk::process::Alias;
 
+use crate::machine::MachineArgs;
 use crate::server::ServerArgs;
 
 /// What an actor is, and its arguments.
@@ -15,6 +16,8 @@ pub enum Role {
     Process(Home),
     /// See `server`.
     Server(ServerArgs),
+    /// See `machine`.
+    Machine(MachineArgs),
 }
 
 /// One run of one case.
