@@ -16,7 +16,8 @@ use std::time::Duration;
 use todo_core::list::{LISTS, ListName, SERVER_MODULE};
 use todo_core::messages::{Address, CacheCall, CacheReply, ServerArgs};
 use wasm_node_sdk::registry::global;
-use wasm_node_sdk::supervisor::{ChildSpec, Client, Restart};
+use wasm_node_sdk::supervisor::dynamic::Client;
+use wasm_node_sdk::supervisor::{ChildSpec, Restart};
 use wasm_node_sdk::{
     CallReturn, Caller, GenServer, Init, Pid, StartError, encode, server_ref, spawn_local,
 };
@@ -99,8 +100,7 @@ async fn start(list: ListName, idle_ms: u32, waiting: Rc<RefCell<Waiting>>) {
     let child = ChildSpec::new(list.as_str(), SERVER_MODULE, args);
     let child = child.restart(Restart::Temporary).name(name);
     let reply = match Client::at(LISTS).start_child(child, START_TIMEOUT).await {
-        Ok(Ok(pid) | Err(StartError::AlreadyStarted(pid))) if pid != Pid::NONE => Ok(address(pid)),
-        Ok(Ok(_) | Err(StartError::AlreadyStarted(_))) => Err("it is being started".into()),
+        Ok(Ok(pid) | Err(StartError::AlreadyStarted(pid))) => Ok(address(pid)),
         Ok(Err(error)) => Err(format!("the list's server did not start: {error}")),
         Err(error) => Err(format!(
             "the supervisor {LISTS} did not start a server: {error:?}"

@@ -26,6 +26,9 @@
 //! [modules.supervisor]
 //! source = "supervisor"
 //!
+//! [modules.dynamic-supervisor]
+//! source = "dynamic-supervisor"
+//!
 //! # Any number of listeners. Every node of a cluster has each of them, on its own port.
 //! [[http]]
 //! module = "todo-web"                 # exports wasi:http/incoming-handler
@@ -37,16 +40,38 @@
 //! strategy = "one-for-one"            # default; or "one-for-all", "rest-for-one"
 //! intensity = 3                       # restarts within `period_ms`; default 3
 //! period_ms = 5000                    # default 5000
+//! auto_shutdown = "never"             # default; or "any-significant", "all-significant"
 //!
 //! # Started in this order, stopped in the reverse one.
 //! [[supervisor.child]]
 //! id = "database"                     # required, unique
-//! module = "todo-server"              # required: one of the modules above
+//! module = "todo-server"              # required, but for supervisors: one of the modules above
 //! name = "database"                   # optional: its name in the node's registry,
 //! # global = "database"               # or its name in the whole cluster
 //! args = "text"                       # optional: its arguments, see below
 //! restart = "permanent"               # default; or "transient", "temporary"
-//! shutdown_ms = 5000                  # default 5000: then it is killed; 0: killed at once
+//! shutdown_ms = 5000                  # default: then it is killed; or "infinity", "brutal-kill"
+//! significant = false                 # default; see auto_shutdown
+//! type = "worker"                     # default; or "supervisor": "infinity" is the default then
+//!
+//! # A child may be a supervisor, with all that [supervisor] may have ...
+//! [[supervisor.child]]
+//! id = "branch"
+//! [supervisor.child.supervisor]
+//! strategy = "one-for-all"
+//! [[supervisor.child.supervisor.child]]
+//! id = "leaf"
+//! module = "todo-server"
+//!
+//! # ... or a dynamic one, which begins without children.
+//! [[supervisor.child]]
+//! id = "lists"
+//! name = "lists"
+//! [supervisor.child.dynamic]
+//! module = "dynamic-supervisor"       # default: "dynamic-supervisor"
+//! intensity = 3                       # default 3
+//! period_ms = 5000                    # default 5000
+//! max_children = 1000                 # default: no limit
 //! ```
 //!
 //! `args` becomes the bytes that the actor's `init(fresh(args))` gets: a text as its UTF-8, a
@@ -70,16 +95,15 @@
 //! An actor holds what its module is granted *and* its parent holds *and* its spawn passes on: it may
 //! use that, and pass it on. So what an actor holds only shrinks from parent to child, and a module
 //! that starts others must be granted what they need, whether it imports it itself or not. Only the
-//! module of `[supervisor]` need not say so: without the key it is granted all that the app's
-//! modules are together. A component that imports what its actor would not hold is not started.
+//! modules of the tree's supervisors need not say so: without the key they are granted all that the
+//! app's modules are together. A component that imports what its actor would not hold is not started.
 //!
 //! These are the app's wishes: a node's policy (see [`super::policy`]) bounds them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -87,13 +111,12 @@ use wasm_node_protocol::{Capabilities, Limits};
 
 use super::capabilities::checked_capabilities;
 use super::limits::{RawLimits, RawSize};
+use super::tree::{RawSupervisor, Supervisor, checked_supervisor};
 
 /// The largest manifest that is read, in bytes; a larger file is refused.
 pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
 /// The longest name of an app, a module or a child, in bytes; a longer one is refused.
 pub const MAX_NAME_BYTES: usize = 128;
-/// The module that is the root of the tree unless the manifest names another.
-const DEFAULT_SUPERVISOR_MODULE: &str = "supervisor";
 
 /// An app, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +137,7 @@ pub struct Module {
     /// Where its component comes from.
     pub origin: Origin,
     /// What its actors may hold; `None` if the manifest does not say: nothing, or all that the
-    /// app's modules are granted, for the root of its tree.
+    /// app's modules are granted, for the supervisors of its tree.
     pub capabilities: Option<Capabilities>,
     /// What one of its actors may use; where there is `None`, the node's default holds.
     pub limits: Limits,
@@ -136,73 +159,6 @@ pub struct Http {
     pub module: String,
     /// Where it would like to listen.
     pub listen: SocketAddr,
-}
-
-/// The root of an app's supervision tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Supervisor {
-    /// The module that is the supervisor.
-    pub module: String,
-    /// Who else is restarted with a child that ended.
-    pub strategy: Strategy,
-    /// How many restarts within `period` are too many, less one.
-    pub intensity: u32,
-    /// See `intensity`.
-    pub period: Duration,
-    /// The children, in the order they are started.
-    pub children: Vec<Child>,
-}
-
-/// Who is restarted when a child ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// That child.
-    #[default]
-    OneForOne,
-    /// All children.
-    OneForAll,
-    /// That child and those started after it.
-    RestForOne,
-}
-
-/// When a child that ended is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Restart {
-    /// Always.
-    #[default]
-    Permanent,
-    /// If it ended abnormally.
-    Transient,
-    /// Never.
-    Temporary,
-}
-
-/// A name of an actor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Name {
-    /// In the registry of its node.
-    Local(String),
-    /// In the global registry.
-    Global(String),
-}
-
-/// An actor that the supervisor starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Child {
-    /// Its name within the supervisor.
-    pub id: String,
-    /// Its module.
-    pub module: String,
-    /// What its `init` gets.
-    pub args: Vec<u8>,
-    /// Its name from the start.
-    pub name: Option<Name>,
-    /// When it is started again.
-    pub restart: Restart,
-    /// How long it may take to end when asked to; then it is killed.
-    pub shutdown: Duration,
 }
 
 /// Why a manifest is no good. Always the user's fault.
@@ -324,47 +280,6 @@ struct RawHttp {
     listen: Spanned<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSupervisor {
-    module: Option<Spanned<String>>,
-    #[serde(default)]
-    strategy: Strategy,
-    #[serde(default = "default_intensity")]
-    intensity: u32,
-    #[serde(default = "default_period_ms")]
-    period_ms: u32,
-    #[serde(default)]
-    child: Vec<RawChild>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawChild {
-    id: Spanned<String>,
-    module: Spanned<String>,
-    name: Option<Spanned<String>>,
-    global: Option<Spanned<String>>,
-    args: Option<Spanned<toml::Value>>,
-    args_hex: Option<Spanned<String>>,
-    #[serde(default)]
-    restart: Restart,
-    #[serde(default = "default_shutdown_ms")]
-    shutdown_ms: u32,
-}
-
-fn default_intensity() -> u32 {
-    3
-}
-
-fn default_period_ms() -> u32 {
-    5_000
-}
-
-fn default_shutdown_ms() -> u32 {
-    5_000
-}
-
 /// Something wrong, and where.
 pub(super) struct Wrong {
     pub(super) span: Range<usize>,
@@ -403,7 +318,7 @@ impl RawManifest {
         }
         let supervisor = self
             .supervisor
-            .map(|raw| check_supervisor(raw, &modules))
+            .map(|raw| checked_supervisor(raw, &modules))
             .transpose()?;
         Ok(Manifest {
             name,
@@ -454,70 +369,7 @@ fn check_module(name: &str, raw: Spanned<RawModule>, folder: &Path) -> Result<Mo
     })
 }
 
-fn check_supervisor(
-    raw: Spanned<RawSupervisor>,
-    modules: &BTreeMap<String, Module>,
-) -> Result<Supervisor, Wrong> {
-    let span = raw.span();
-    let raw = raw.into_inner();
-    let module = match raw.module {
-        Some(module) => known_module(module, modules)?,
-        None => known_module(
-            Spanned::new(span, DEFAULT_SUPERVISOR_MODULE.to_string()),
-            modules,
-        )?,
-    };
-    let mut seen = BTreeSet::new();
-    let mut children = Vec::new();
-    for child in raw.child {
-        if !seen.insert(child.id.as_ref().clone()) {
-            let id = child.id.as_ref();
-            return Err(wrong(
-                &child.id,
-                format!("there is a child {id:?} already: rename one"),
-            ));
-        }
-        let args = match (child.args, child.args_hex) {
-            (None, None) => Vec::new(),
-            (Some(value), None) => args_bytes(value)?,
-            (None, Some(hex)) => hex_bytes(&hex)?,
-            (Some(_), Some(hex)) => {
-                return Err(wrong(
-                    &hex,
-                    "a child has args or args_hex, not both: keep one",
-                ));
-            }
-        };
-        let name = match (child.name, child.global) {
-            (None, None) => None,
-            (Some(name), None) => Some(Name::Local(checked_name(name, "an actor's name")?)),
-            (None, Some(name)) => Some(Name::Global(checked_name(name, "an actor's name")?)),
-            (Some(_), Some(name)) => {
-                return Err(wrong(
-                    &name,
-                    "a child has a name or a global name: keep one",
-                ));
-            }
-        };
-        children.push(Child {
-            id: checked_name(child.id, "a child's id")?,
-            module: known_module(child.module, modules)?,
-            args,
-            name,
-            restart: child.restart,
-            shutdown: Duration::from_millis(child.shutdown_ms.into()),
-        });
-    }
-    Ok(Supervisor {
-        module,
-        strategy: raw.strategy,
-        intensity: raw.intensity,
-        period: Duration::from_millis(raw.period_ms.into()),
-        children,
-    })
-}
-
-fn checked_name(name: Spanned<String>, what: &str) -> Result<String, Wrong> {
+pub(super) fn checked_name(name: Spanned<String>, what: &str) -> Result<String, Wrong> {
     let text = name.as_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if text.is_empty() || text.len() > MAX_NAME_BYTES || !text.chars().all(plain) {
@@ -531,7 +383,7 @@ fn checked_name(name: Spanned<String>, what: &str) -> Result<String, Wrong> {
     Ok(name.into_inner())
 }
 
-fn known_module(
+pub(super) fn known_module(
     name: Spanned<String>,
     modules: &BTreeMap<String, Module>,
 ) -> Result<String, Wrong> {
@@ -553,25 +405,6 @@ fn known_module(
     ))
 }
 
-fn args_bytes(value: Spanned<toml::Value>) -> Result<Vec<u8>, Wrong> {
-    match value.as_ref() {
-        toml::Value::String(text) => Ok(text.clone().into_bytes()),
-        other => serde_json::to_vec(other)
-            .map_err(|error| wrong(&value, format!("these args have no form in JSON: {error}"))),
-    }
-}
-
-fn hex_bytes(hex: &Spanned<String>) -> Result<Vec<u8>, Wrong> {
-    let digits: Option<Vec<u32>> = hex.as_ref().chars().map(|c| c.to_digit(16)).collect();
-    match digits {
-        Some(digits) if digits.len() % 2 == 0 => Ok(digits
-            .chunks(2)
-            .map(|pair| pair.iter().fold(0, |n, &d| n << 4 | d as u8))
-            .collect()),
-        _ => Err(wrong(hex, "no hex: write two hexadecimal digits a byte")),
-    }
-}
-
 pub(super) fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     let start = span.map_or(0, |span| span.start).min(text.len());
     1 + text
@@ -584,6 +417,7 @@ pub(super) fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::Strategy;
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, String> {
@@ -617,13 +451,8 @@ mod tests {
         assert_eq!(manifest.http[0].listen, "127.0.0.1:5454".parse().unwrap());
         let supervisor = manifest.supervisor.unwrap();
         assert_eq!(supervisor.strategy, Strategy::OneForOne);
-        assert_eq!(supervisor.children.len(), 1);
-        assert_eq!(supervisor.children[0].args, b"text");
-        assert_eq!(
-            supervisor.children[0].name,
-            Some(Name::Local("database".into()))
-        );
-        assert_eq!(supervisor.children[0].shutdown, Duration::from_secs(5));
+        assert_eq!(supervisor.children.len(), 3);
+        assert_eq!(supervisor.children[0].id, "database");
     }
 
     #[test]
@@ -631,34 +460,6 @@ mod tests {
         let manifest = parse("[app]\nname = \"a\"\n").unwrap();
         assert!(manifest.modules.is_empty() && manifest.http.is_empty());
         assert_eq!(manifest.supervisor, None);
-    }
-
-    #[test]
-    fn args_are_text_json_or_hex() {
-        let child = |args: &str| {
-            let text = format!(
-                "[app]\nname = \"a\"\n[modules.supervisor]\nfile = \"s.wasm\"\n[supervisor]\n\
-                 [[supervisor.child]]\nid = \"c\"\nmodule = \"supervisor\"\n{args}\n"
-            );
-            parse(&text).map(|manifest| manifest.supervisor.unwrap().children.remove(0).args)
-        };
-        assert_eq!(child("args = \"h\u{e9}\"").unwrap(), "h\u{e9}".as_bytes());
-        assert_eq!(
-            child("args = { a = 1, b = [true] }").unwrap(),
-            b"{\"a\":1,\"b\":[true]}"
-        );
-        assert_eq!(child("args_hex = \"00fF\"").unwrap(), [0, 255]);
-        assert_eq!(child("").unwrap(), b"");
-        assert!(
-            child("args_hex = \"0\"")
-                .unwrap_err()
-                .starts_with("app.toml:9: no hex")
-        );
-        assert!(
-            child("args = 1\nargs_hex = \"00\"")
-                .unwrap_err()
-                .contains("not both")
-        );
     }
 
     #[test]
@@ -702,19 +503,6 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{text:?} gave {error:?}");
         }
-    }
-
-    #[test]
-    fn a_child_id_is_unique() {
-        let child = "[[supervisor.child]]\nid = \"c\"\nmodule = \"supervisor\"\n";
-        let text = format!(
-            "[app]\nname = \"a\"\n[modules.supervisor]\nfile = \"s\"\n[supervisor]\n{child}{child}"
-        );
-        assert!(
-            parse(&text)
-                .unwrap_err()
-                .starts_with("app.toml:10: there is a child \"c\"")
-        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ mod limits;
 pub mod manifest;
 pub mod policy;
 pub mod spec;
+pub mod tree;
 
-pub use manifest::{
-    Child, Http, Manifest, ManifestError, Module, Name, Origin, Restart, Strategy, Supervisor,
-};
+pub use manifest::{Http, Manifest, ManifestError, Module, Origin};
 pub use policy::{Policy, PolicyError, Rule};
+pub use tree::Supervisor;

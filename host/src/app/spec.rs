@@ -1,13 +1,20 @@
-//! A supervisor's argument in the form that the module `supervisor` reads: postcard of the
-//! Rust SDK's `supervisor::spec` types, mirrored here field by field and variant by variant,
-//! since host and guests share no crate.
+//! The arguments of the modules `supervisor` and `dynamic-supervisor`: postcard of the Rust SDK's
+//! `supervisor::spec` and `supervisor::dynamic` types, mirrored here field by field and variant by
+//! variant, since host and guests share no crate.
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::manifest::{Child, Name, Restart, Strategy, Supervisor};
+use super::tree::{
+    AutoShutdown, Child, ChildType, DynamicSupervisor, Name, Restart, Shutdown, Strategy,
+    Supervisor, Work,
+};
 
 /// The bytes to start a supervisor of this description with.
 pub fn supervisor_args(supervisor: &Supervisor) -> Result<Vec<u8>, postcard::Error> {
+    let children: Result<Vec<_>, _> = supervisor.children.iter().map(child_spec).collect();
     postcard::to_stdvec(&SupervisorSpec {
         strategy: match supervisor.strategy {
             Strategy::OneForOne => StrategySpec::OneForOne,
@@ -16,35 +23,62 @@ pub fn supervisor_args(supervisor: &Supervisor) -> Result<Vec<u8>, postcard::Err
         },
         intensity: supervisor.intensity,
         period_ms: millis(supervisor.period),
-        children: supervisor.children.iter().map(child_spec).collect(),
-        auto_shutdown: AutoShutdownSpec::Never,
+        children: children?,
+        auto_shutdown: match supervisor.auto_shutdown {
+            AutoShutdown::Never => AutoShutdownSpec::Never,
+            AutoShutdown::AnySignificant => AutoShutdownSpec::AnySignificant,
+            AutoShutdown::AllSignificant => AutoShutdownSpec::AllSignificant,
+        },
     })
 }
 
-fn child_spec(child: &Child) -> ChildSpec<'_> {
-    ChildSpec {
+fn dynamic_args(dynamic: &DynamicSupervisor) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_stdvec(&DynamicSpec {
+        intensity: dynamic.intensity,
+        period_ms: millis(dynamic.period),
+        max_children: dynamic.max_children,
+    })
+}
+
+fn child_spec(child: &Child) -> Result<ChildSpec<'_>, postcard::Error> {
+    let (module, args, kind) = match &child.work {
+        Work::Actor { module, args, kind } => (module, args.into(), *kind),
+        Work::Supervisor(below) => {
+            let args = supervisor_args(below)?;
+            (&below.module, args.into(), ChildType::Supervisor)
+        }
+        Work::Dynamic(below) => {
+            let args = dynamic_args(below)?;
+            (&below.module, args.into(), ChildType::Supervisor)
+        }
+    };
+    Ok(ChildSpec {
         id: &child.id,
-        module: &child.module,
-        args: &child.args,
+        module,
+        args,
         restart: match child.restart {
             Restart::Permanent => RestartSpec::Permanent,
             Restart::Transient => RestartSpec::Transient,
             Restart::Temporary => RestartSpec::Temporary,
         },
-        shutdown: match millis(child.shutdown) {
-            0 => ShutdownSpec::BrutalKill,
-            after => ShutdownSpec::After(after),
+        shutdown: match child.shutdown {
+            Shutdown::BrutalKill => ShutdownSpec::BrutalKill,
+            Shutdown::After(time) => ShutdownSpec::After(millis(time)),
+            Shutdown::Infinity => ShutdownSpec::Infinity,
         },
         name: child.name.as_ref().map(|name| match name {
             Name::Local(name) => NameSpec::Local(name),
             Name::Global(name) => NameSpec::Global(name),
         }),
-        significant: false,
-        kind: ChildKindSpec::Worker,
-    }
+        significant: child.significant,
+        kind: match kind {
+            ChildType::Worker => ChildKindSpec::Worker,
+            ChildType::Supervisor => ChildKindSpec::Supervisor,
+        },
+    })
 }
 
-fn millis(duration: std::time::Duration) -> u32 {
+fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
@@ -58,8 +92,17 @@ struct SupervisorSpec<'a> {
 }
 
 #[derive(Serialize)]
+struct DynamicSpec {
+    intensity: u32,
+    period_ms: u32,
+    max_children: Option<u32>,
+}
+
+#[derive(Serialize)]
 enum AutoShutdownSpec {
     Never,
+    AnySignificant,
+    AllSignificant,
 }
 
 #[derive(Serialize)]
@@ -73,7 +116,7 @@ enum StrategySpec {
 struct ChildSpec<'a> {
     id: &'a str,
     module: &'a str,
-    args: &'a [u8],
+    args: Cow<'a, [u8]>,
     restart: RestartSpec,
     shutdown: ShutdownSpec,
     name: Option<NameSpec<'a>>,
@@ -84,6 +127,7 @@ struct ChildSpec<'a> {
 #[derive(Serialize)]
 enum ChildKindSpec {
     Worker,
+    Supervisor,
 }
 
 #[derive(Serialize)]
@@ -97,6 +141,7 @@ enum RestartSpec {
 enum ShutdownSpec {
     After(u32),
     BrutalKill,
+    Infinity,
 }
 
 #[derive(Serialize)]
@@ -108,28 +153,53 @@ enum NameSpec<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// The bytes are written out by hand: they are a contract with components already built.
     #[test]
     fn the_wire_form_is_the_sdks() {
-        let child = |id: &str, name, shutdown| Child {
+        let child = |id: &str, work, name, shutdown| Child {
             id: id.into(),
-            module: "m".into(),
-            args: vec![7, 8],
+            work,
             name,
             restart: Restart::Transient,
-            shutdown: Duration::from_millis(shutdown),
+            shutdown,
+            significant: id == "a",
         };
+        let actor = |kind| Work::Actor {
+            module: "m".into(),
+            args: vec![7, 8],
+            kind,
+        };
+        let period = Duration::from_millis(300);
+        let below = Work::Supervisor(Supervisor {
+            module: "s".into(),
+            strategy: Strategy::OneForOne,
+            intensity: 1,
+            period,
+            auto_shutdown: AutoShutdown::Never,
+            children: vec![],
+        });
+        let dynamic = Work::Dynamic(DynamicSupervisor {
+            module: "d".into(),
+            intensity: 1,
+            period,
+            max_children: Some(9),
+        });
+        let (local, global) = (Name::Local("l".into()), Name::Global("g".into()));
+        let after = Shutdown::After(Duration::from_millis(5));
+        let (worker, boss) = (actor(ChildType::Worker), actor(ChildType::Supervisor));
         let supervisor = Supervisor {
             module: "supervisor".into(),
             strategy: Strategy::RestForOne,
             intensity: 3,
-            period: Duration::from_millis(300),
+            period,
+            auto_shutdown: AutoShutdown::AllSignificant,
             children: vec![
-                child("a", None, 0),
-                child("b", Some(Name::Local("l".into())), 5),
-                child("c", Some(Name::Global("g".into())), 5),
+                child("a", worker.clone(), None, Shutdown::BrutalKill),
+                child("b", worker, Some(local), after),
+                child("c", boss, Some(global), after),
+                child("d", below, None, Shutdown::Infinity),
+                child("e", dynamic, None, Shutdown::Infinity),
             ],
         };
         #[rustfmt::skip]
@@ -137,11 +207,13 @@ mod tests {
             2, // rest for one
             3, // intensity
             0xac, 2, // 300 ms
-            3, // children
-            1, b'a', 1, b'm', 2, 7, 8, 1, 1, 0, 0, 0, // brutal kill, no name
+            5, // children
+            1, b'a', 1, b'm', 2, 7, 8, 1, 1, 0, 1, 0, // brutal kill, no name, significant
             1, b'b', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 0, 1, b'l', 0, 0, // after 5 ms, local
-            1, b'c', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 1, 1, b'g', 0, 0, // after 5 ms, global
-            0, // no automatic shutdown
+            1, b'c', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 1, 1, b'g', 0, 1, // after 5 ms, global, supervisor
+            1, b'd', 1, b's', 6, 0, 1, 0xac, 2, 0, 0, 1, 2, 0, 0, 1, // infinity
+            1, b'e', 1, b'd', 5, 1, 0xac, 2, 1, 9, 1, 2, 0, 0, 1,
+            2, // all significant
         ];
         assert_eq!(supervisor_args(&supervisor).unwrap(), expected);
     }

@@ -124,13 +124,16 @@ async fn start_root(inner: &Arc<Inner>, module: String, args: Vec<u8>) -> Result
         loop {
             match native.receive().await {
                 Some(Message::Down { reason, .. }) => {
+                    let asked_for = stopping.send_replace(true);
                     match reason {
-                        ExitReason::Normal | ExitReason::Shutdown => {}
+                        _ if asked_for => {}
+                        ExitReason::Normal | ExitReason::Shutdown => {
+                            tracing::info!(%reason, "the app's tree has ended, the node stops");
+                        }
                         reason => {
-                            tracing::error!(%reason, "the app's tree has ended, the node stops")
+                            tracing::error!(%reason, "the app's tree has ended, the node stops");
                         }
                     }
-                    stopping.send_replace(true);
                     return;
                 }
                 Some(_) => {}

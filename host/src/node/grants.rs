@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use wasm_node_protocol::capability::TooMany;
 use wasm_node_protocol::{Capabilities, Digest, Pid, SpawnError};
 
-use crate::app::{Manifest, Policy, Rule};
+use crate::app::{Manifest, Policy, Rule, Supervisor};
 use crate::wasm::{Grants, Need, Version};
 
 /// All that modules are granted.
@@ -42,27 +42,31 @@ impl Granting {
             };
             granting.asked.insert(name.clone(), rule);
         }
-        let root = manifest.supervisor.as_ref().map(|root| &root.module);
-        let silent = root.filter(|root| {
-            let module = manifest.modules.get(*root);
+        let root = manifest.supervisor.as_ref();
+        let mut silent = root.map(Supervisor::supervisor_modules).unwrap_or_default();
+        silent.retain(|name| {
+            let module = manifest.modules.get(*name);
             module.is_some_and(|module| module.capabilities.is_none())
         });
-        if let Some(root) = silent {
-            let mut all = Capabilities::default();
-            for name in manifest.modules.keys() {
-                all = all.join(&granting.of(name, None).capabilities)?;
+        if silent.is_empty() {
+            return Ok(granting);
+        }
+        let mut all = Capabilities::default();
+        for name in manifest.modules.keys() {
+            all = all.join(&granting.of(name, None).capabilities)?;
+        }
+        for name in silent {
+            if let Some(rule) = granting.asked.get_mut(name) {
+                rule.capabilities = all.clone();
             }
-            if let Some(rule) = granting.asked.get_mut(root) {
-                rule.capabilities = all;
-                // It passes on what the others may have: a rule for all others is none for it.
-                let own = granting.policy.modules.get(root).cloned();
-                let unbounded = || Rule {
-                    capabilities: Capabilities::EVERYTHING,
-                    ..granting.policy.default.clone().unwrap_or_default()
-                };
-                let bound = own.unwrap_or_else(unbounded);
-                granting.policy.modules.insert(root.clone(), bound);
-            }
+            // It passes on what the others may have: a rule for all others is none for it.
+            let own = granting.policy.modules.get(name).cloned();
+            let unbounded = || Rule {
+                capabilities: Capabilities::EVERYTHING,
+                ..granting.policy.default.clone().unwrap_or_default()
+            };
+            let bound = own.unwrap_or_else(unbounded);
+            granting.policy.modules.insert(name.to_owned(), bound);
         }
         Ok(granting)
     }
@@ -201,16 +205,19 @@ mod tests {
 
     const APP: &str = "[modules.supervisor]\nfile = \"s\"\n[modules.silent]\nfile = \"n\"\n\
         [modules.db]\nfile = \"d\"\ncapabilities = [\"keyvalue:a\", \"keyvalue:b\"]\nmemory_limit = 100\n\
-        [modules.web]\nfile = \"w\"\ncapabilities = [\"http:example.com\"]\nmailbox_limit = 5\n[supervisor]\n";
+        [modules.web]\nfile = \"w\"\ncapabilities = [\"http:example.com\"]\nmailbox_limit = 5\n\
+        [modules.pool]\nfile = \"p\"\n[supervisor]\n[[supervisor.child]]\nid = \"pool\"\n\
+        [supervisor.child.dynamic]\nmodule = \"pool\"\n";
 
     #[test]
     fn an_app_gets_what_it_asks_for_without_a_policy() {
         let of = granting("", Some(APP));
         assert_eq!(own(&of, "db"), ["keyvalue:a", "keyvalue:b"]);
         assert!(own(&of, "silent").is_empty() && own(&of, "unknown").is_empty());
-        // The root of the tree passes on what they have together.
+        // The supervisors of the tree pass on what they have together.
         let all = ["keyvalue:a", "keyvalue:b", "http:example.com"];
         assert_eq!(own(&of, "supervisor"), all);
+        assert_eq!(own(&of, "pool"), all);
     }
 
     #[test]

@@ -204,9 +204,10 @@ impl Machine {
             _ => return Err(format!("no entry: {}", words.join(" "))),
         };
         let actions = self.actions(None, more)?;
-        Ok(actions.into_iter().fold(Enter::done(), |enter, action| {
-            common!(enter, action, _other => enter)
-        }))
+        Ok(actions.into_iter().fold(
+            Enter::done(),
+            |enter, action| common!(enter, action, _other => enter),
+        ))
     }
 
     fn note(&self, words: impl Into<String>) {

@@ -188,8 +188,7 @@ impl GenServer for Server {
             Info::Timeout => self.note("timeout"),
             Info::Exit { pid, reason } => {
                 let reason = words::reason(&reason);
-                self.note(format!("info exit {} {reason}", words::pid(pid)),
-                );
+                self.note(format!("info exit {} {reason}", words::pid(pid)));
             }
             _ => self.note("info other"),
         }
