@@ -206,7 +206,7 @@ impl<A: AgentFunctions> Agent<A> {
     }
 
     /// Has it run a function, and waits for the result up to
-    /// [`DEFAULT_CALL_TIMEOUT`](crate::DEFAULT_CALL_TIMEOUT).
+    /// [`DEFAULT_CALL_TIMEOUT`].
     pub fn call<R: DeserializeOwned>(
         &self,
         apply: &Apply<A, R>,

@@ -6,6 +6,8 @@
 //! deliberately knows nothing of the host's inside: everything here could be written by
 //! anyone from `wit/` alone.
 //!
+//! The [`guide`] leads from a first actor to a supervised application.
+//!
 //! A component is a crate of the type `cdylib` with one export macro:
 //!
 //! ```no_run
@@ -72,6 +74,8 @@ mod futures;
 pub mod gen_server;
 pub mod gen_state_machine;
 pub mod groups;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod hashing;
 pub mod inbox;
 pub mod io;

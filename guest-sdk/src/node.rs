@@ -1,4 +1,9 @@
 //! This node, the others, and the code on this one.
+//!
+//! [`name`] is `node/0`, [`nodes`] `nodes()`, [`hidden_nodes`] `nodes(hidden)`, [`all_nodes`]
+//! `nodes(connected)`, [`connect`] `net_kernel:connect_node/1`, [`disconnect`] `erlang:disconnect_node/1`,
+//! [`monitor_nodes`] `net_kernel:monitor_nodes/2` (kinds and reasons always come), [`monitor_node`]
+//! `erlang:monitor_node/2`.
 
 use crate::bindings::wasm_node::actor::code;
 use crate::bindings::wasm_node::actor::node::NodeSet;

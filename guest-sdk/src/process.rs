@@ -1,4 +1,20 @@
 //! This actor, the life of others, and plain messages.
+//!
+//! | Erlang | here |
+//! | --- | --- |
+//! | `self/0`, `!`, `erlang:send/2` | [`self_pid`], [`send`], [`send_to`] |
+//! | `spawn/3`, `spawn_link/3`, `spawn_monitor/3` | [`spawn`] with [`SpawnOptions`] |
+//! | `spawn/4`, `spawn_request/5` | [`spawn_on`], whose future may be dropped |
+//! | `proc_lib:start/3` | [`start`], [`begin_start`]: they wait for `init` |
+//! | `link/1`, `unlink/1`, `process_flag(trap_exit, B)` | [`link`], [`unlink`], [`trap_exit`] |
+//! | `monitor/2`, `demonitor/1` | [`monitor`], [`Monitor::cancel`] |
+//! | `exit/2`, `is_process_alive/1`, `process_info/1` | [`exit`], [`is_alive`], [`info`] |
+//! | `group_leader/0,2` | [`group_leader`], [`set_group_leader`] |
+//! | `alias/1`, `unalias/1` | [`Alias`] |
+//! | `process_flag(max_heap_size, ..)` | [`tighten`], which can only lower |
+//!
+//! What differs: a message is bytes; a spawn names a module, not a function; limits and rights only
+//! shrink from parent to child.
 
 use std::future::Future;
 use std::time::Duration;
@@ -100,7 +116,7 @@ impl SpawnOptions {
     }
 
     /// Holds this global name before its `init` begins; if another actor does, it ends with
-    /// [`ExitReason::AlreadyStarted`](crate::ExitReason::AlreadyStarted).
+    /// [`ExitReason::AlreadyStarted`].
     pub fn global(mut self, name: impl Into<String>) -> Self {
         self.global = Some(name.into());
         self

@@ -1,4 +1,7 @@
 //! Names of actors on this node; those of the whole cluster are in [`global`].
+//!
+//! `erlang:register/2`, `unregister/1`, `whereis/1`, `registered/0`. An actor loses its names when
+//! it ends. What differs: it may have several, and names are texts, so that they never run out.
 
 pub mod global;
 

@@ -1,4 +1,7 @@
 //! Typed references to [`GenServer`]s: starting, calling, casting, calling many at once.
+//!
+//! What Elixir calls a `GenServer.server()`: a pid, a local name, a name on a node, a global name. Its
+//! type says which calls it takes; nothing checks that whoever has the name is such a server.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,11 +13,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::futures::join_all;
+use crate::gen_server::System;
 use crate::process::{self, SpawnOptions};
 use crate::runtime::{self, Answer, Kind, Orphan};
 use crate::{
-    CallError, Destination, ExitReason, GenServer, Message, Monitor, Pid, SpawnError, codec,
-    gen_server, sys, time,
+    CallError, Destination, ExitReason, GenServer, Message, Monitor, Pid, SpawnError, sys, time,
 };
 
 /// How long [`ServerRef::call`] waits.
@@ -154,7 +157,7 @@ impl<S: GenServer> ServerRef<S> {
         timeout: Option<Duration>,
     ) -> Result<(), CallError> {
         let monitor = self.monitor();
-        let body = [gen_server::STOP_MARK, &codec::encode(&reason)].concat();
+        let body = System::Terminate(reason.clone()).encode();
         // Its end is the answer.
         drop(process::request(&self.to, &body, None));
         let down = match timeout {
@@ -171,6 +174,21 @@ impl<S: GenServer> ServerRef<S> {
                 Err(CallError::Timeout)
             }
         }
+    }
+
+    /// What [`GenServer::format_status`] says of it: `sys:get_status/2`. It answers between two
+    /// messages, and waits for the next as it did before.
+    pub async fn status(&self, timeout: Duration) -> Result<String, CallError> {
+        let reply = process::request(&self.to, &System::GetStatus.encode(), Some(timeout));
+        Ok(String::from_utf8_lossy(&reply.await?).into_owned())
+    }
+
+    /// A copy of its state, for tests and debugging: `sys:get_state/2`. [`CallError::Timeout`] if it
+    /// refuses to save it.
+    pub async fn state(&self, timeout: Duration) -> Result<S, CallError> {
+        let reply = process::request(&self.to, &System::GetState.encode(), Some(timeout));
+        S::upgrade(&reply.await?)
+            .map_err(|error| CallError::Exit(ExitReason::Error(format!("no state: {error}"))))
     }
 
     /// Tells, and goes on. Says nothing of whether the server exists; false only if the

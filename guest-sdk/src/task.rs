@@ -1,6 +1,10 @@
 //! Plain actors: one async function from start to end, that receives what it wants when it
 //! wants. It has no state that could be saved: a running task stays on its version.
 //!
+//! Erlang's plain process: `receive` is [`receive`], with a pattern [`receive_match`], with `after 0`
+//! [`try_receive`], with any other `after` a [`timeout`](crate::timeout) around either. For Elixir's
+//! `Task` see [`tasks`](crate::tasks).
+//!
 //! ```no_run
 //! # fn main() {}
 //! use wasm_node_sdk::{ExitReason, Message, task};

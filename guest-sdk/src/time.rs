@@ -1,4 +1,9 @@
 //! Time: clocks, sleeping, time-outs, timers, random numbers.
+//!
+//! [`start_timer`] is `erlang:start_timer/3`, [`send_after`] `erlang:send_after/3`, [`cancel_timer`]
+//! `erlang:cancel_timer/1` (after which the timer's message does not come any more, even if it waits
+//! already), [`now`] `erlang:monotonic_time(nanosecond)`, [`wall_clock`] `os:system_time(millisecond)`,
+//! [`random`] eight bytes of `crypto:strong_rand_bytes/1`. Nothing fires early.
 
 use std::future::Future;
 use std::time::Duration;

@@ -28,6 +28,7 @@ Commands:
   modules     List the modules of a node: the digests of their versions, and what they are granted
   spawn       Start an actor on a node, and print its pid
   call        Call an actor with a text, and print its reply
+  status      Show what a server written with the Rust SDK says of its state (its format_status)
   whereis     Print the pid of the actor that has a name, as a node knows it; without a name, all global names with their holders
   exit        Send an actor an exit signal, as Erlang's exit/2
   connect     Connect a node to another, and so to all that one knows
@@ -243,6 +244,8 @@ fn json_is_one_line_with_what_the_text_has() -> Result<()> {
         json!({ "reply": "7" })
     );
     assert_eq!(site.ok(&["call", N1, "it", "676574", "--hex"])?, "7");
+    // It keeps "7 0".
+    assert_eq!(site.ok(&["status", N1, "it"])?, "3 bytes");
     let mut ps = site.ask(&["ps", N1])?;
     let row = ps["processes"][0].as_object_mut().context("no row")?;
     let figure = |row: &mut serde_json::Map<String, Value>, key: &str| {

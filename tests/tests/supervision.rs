@@ -153,7 +153,9 @@ fn significant_children_take_their_supervisors_along() -> Result<()> {
     let mut node = app(&site, &tree.concat())?;
     // It is started again if it fails, which ends nobody.
     let from = node.stdout.position();
+    ensure!(site.ok(&["status", N1, "work"])? == "the leaf work");
     site.call(&node, "work", "fail")?;
+    node.wait_log(&["server terminated", "told to", "a call", "the leaf work"])?;
     let seen = printed(&node, from, "work up")?;
     ensure!(seen == ["work down: error: told to", "work up"], "{seen:?}");
     // Done, it ends its supervisor; for the root, that is one of two.

@@ -15,7 +15,7 @@ pub enum Info {
     Message(Vec<u8>),
     /// A timer of [`start_timer`](crate::time::start_timer).
     Timer(Ref),
-    /// The time-out of [`Next::Timeout`] passed without a message.
+    /// The time-out of [`Next::Timeout`](crate::Next::Timeout) passed without a message.
     Timeout,
     /// A monitored actor ended.
     Down {

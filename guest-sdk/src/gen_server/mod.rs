@@ -1,9 +1,27 @@
 //! [`GenServer`]: an actor that keeps state and serves calls, casts and plain messages, one at
 //! a time. While a handler awaits, the messages behind it wait in order; answers reach the
 //! handler past them.
+//!
+//! | Elixir's `GenServer` | here |
+//! | --- | --- |
+//! | `init/1`: `{:ok, s}`, `{:ok, s, timeout \| :hibernate \| {:continue, c}}`, `{:stop, r}`, `:ignore` | [`Init`] |
+//! | `handle_call/3`: `{:reply, ..}`, `{:noreply, ..}`, `{:stop, ..}` | [`CallReturn`], [`Next`] |
+//! | `handle_cast/2`, `handle_info/2` | [`GenServer::handle_cast`], [`GenServer::handle_info`] with a typed [`Info`] |
+//! | `handle_continue/2` | [`GenServer::handle_continue`]; what it continues with is a field of the state |
+//! | `terminate/2`, `code_change/3`, `format_status/1` | [`GenServer::terminate`], [`GenServer::upgrade`], [`GenServer::format_status`] |
+//! | `start_link/3`, `call/3`, `cast/2`, `stop/3`, `multi_call/4`, `abcast/3` | [`ServerRef`](crate::ServerRef), [`multi_call`](crate::multi_call), [`rpc::abcast`](crate::rpc::abcast) |
+//! | `reply/2` | [`Caller::reply`] |
+//! | `:sys.get_state/2`, `get_status/2` | [`ServerRef::state`](crate::ServerRef::state), [`ServerRef::status`](crate::ServerRef::status) |
+//!
+//! What differs: handlers may await, and answers to what they await come past the mailbox's order; a
+//! reply that comes with a stop is sent after `terminate`, as there, but `stop` of a state machine sends
+//! it before; there is no `:sys.suspend`.
 
 mod info;
 mod server;
+mod system;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +36,7 @@ use crate::{ExitReason, OutputKind, Pid, ReplyTo, codec};
 
 pub use info::Info;
 pub use server::GenServerActor;
-pub(crate) use server::STOP_MARK;
+pub(crate) use system::System;
 
 /// A server. Its value is its state; `serde` makes it survive upgrades and hibernation.
 ///
@@ -109,6 +127,15 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
         async { Next::Wait }
     }
 
+    /// What people may see of the state: in the report of an end that is no clean one, and at
+    /// `wasm-node status`. Secrets belong in neither. The default tells how large the state is.
+    fn format_status(&self) -> String {
+        match self.save() {
+            Ok(saved) => format!("{} bytes", saved.len()),
+            Err(why) => format!("not saved: {why}"),
+        }
+    }
+
     /// The state as bytes. The error refuses the upgrade (or whatever the save was for).
     fn save(&self) -> Result<Vec<u8>, String> {
         Ok(codec::encode(self))
@@ -190,7 +217,8 @@ pub enum Next {
     /// Take the next message, and that may take long: the host may free this actor's memory
     /// meanwhile and keep its saved state.
     Hibernate,
-    /// Call `terminate`, then end with this reason.
+    /// Call `terminate`, then end with this reason; one that is not clean is reported to the node's
+    /// log, with [`GenServer::format_status`].
     Stop(ExitReason),
 }
 

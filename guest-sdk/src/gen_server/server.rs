@@ -5,14 +5,11 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{CallReturn, Caller, GenServer, Info, Init, Next};
+use super::{CallReturn, Caller, GenServer, Info, Init, Next, System};
 use crate::snapshot::{self, Snapshot};
 use crate::sys::timer;
 use crate::time::{millis, nanos};
-use crate::{Actor, ExitReason, Message, Outcome, SaveError, Start, codec, process, rpc, runtime};
-
-/// In front of a request to stop: postcard of the reason follows.
-pub(crate) const STOP_MARK: &[u8] = b"\0wasm-node-sdk stop 1\0";
+use crate::{Actor, ExitReason, Message, Outcome, SaveError, Start, process, rpc, runtime};
 
 /// Runs an expression with the state borrowed: while it awaits, a save finds it busy.
 macro_rules! with_state {
@@ -163,19 +160,21 @@ async fn goes_on<S: GenServer>(shared: Rc<Shared<S>>, next: Next) -> ExitReason 
     reason = "only `save` looks meanwhile, and it tries"
 )]
 async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReason {
+    let mut last = "nothing";
     loop {
-        let mut timed = false;
+        let (mut timed, mut hibernated) = (None, false);
         let message = match next {
             Next::Wait => runtime::receive().await,
             Next::Timeout(after) => {
-                timed = true;
                 let due = timer::now().saturating_add(nanos(after));
-                shared.deadline.set(Some(due));
+                timed = Some(due);
+                shared.deadline.set(timed);
                 let message = runtime::receive().await;
                 shared.deadline.set(None);
                 message
             }
             Next::Hibernate => {
+                hibernated = true;
                 shared.hibernate.set(true);
                 let message = runtime::receive().await;
                 shared.hibernate.set(false);
@@ -186,17 +185,46 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
                 continue;
             }
             Next::Stop(reason) => {
-                with_state!(shared, state => state.terminate(&reason).await);
+                with_state!(shared, state => {
+                    state.terminate(&reason).await;
+                    report(state, &reason, last);
+                });
                 return reason;
             }
         };
-        next = match message {
-            Message::Request((_, body)) if body.starts_with(STOP_MARK) => {
-                match codec::decode(&body[STOP_MARK.len()..]) {
-                    Ok(reason) => Next::Stop(reason),
-                    Err(error) => ignored::<S>("a stop", &error),
+        if let Message::Request((to, body)) = &message
+            && let Some(asked) = System::decode(body)
+        {
+            // A question is no message to the server: it goes on waiting as it did.
+            let waits = match timed {
+                Some(due) => Next::Timeout(Duration::from_nanos(due.saturating_sub(timer::now()))),
+                None if hibernated => Next::Hibernate,
+                None => Next::Wait,
+            };
+            let from = Caller::<()> {
+                to: *to,
+                reply: PhantomData,
+            };
+            next = match asked {
+                Ok(System::Terminate(reason)) => Next::Stop(reason),
+                Ok(asked) => {
+                    with_state!(shared, state => answer(state, &asked, from));
+                    waits
                 }
-            }
+                Err(error) => {
+                    ignored::<S>("a system message", &error);
+                    waits
+                }
+            };
+            continue;
+        }
+        last = match &message {
+            Message::Request(_) => "a call",
+            Message::Cast(_) => "a cast",
+            Message::Exit(_) => "an exit signal",
+            _ => "a message",
+        };
+        next = match message {
             Message::Request((to, body)) => match S::decode_call(&body) {
                 Ok(call) => {
                     let from = Caller {
@@ -215,6 +243,7 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
                         if let Some(reply) = reply {
                             from.reply_bytes(&S::encode_reply(&reply));
                         }
+                        with_state!(shared, state => report(state, &reason, last));
                         return reason;
                     }
                     if let Some(reply) = reply {
@@ -229,13 +258,39 @@ async fn serve<S: GenServer>(shared: Rc<Shared<S>>, mut next: Next) -> ExitReaso
                 Err(error) => ignored::<S>("a cast", &error),
             },
             // One that was on its way when a message came first.
-            Message::Timeout if !timed => Next::Wait,
+            Message::Timeout if timed.is_none() => Next::Wait,
             Message::Exit((pid, reason)) if process::parent() == Some(pid) => Next::Stop(reason),
             other => match Info::of(other) {
                 Some(info) => with_state!(shared, state => state.handle_info(info).await),
                 None => Next::Wait,
             },
         };
+    }
+}
+
+fn answer<S: GenServer>(state: &S, asked: &System, from: Caller<()>) {
+    match asked {
+        System::GetStatus => from.reply_bytes(state.format_status().as_bytes()),
+        System::GetState => match state.save() {
+            Ok(saved) => from.reply_bytes(&saved),
+            Err(why) => {
+                ignored::<S>("a question for its state", &why);
+            }
+        },
+        // Its end is the answer.
+        System::Terminate(_) => {}
+    }
+}
+
+/// What `gen_server` reports of an end that is no clean one, after `terminate`.
+fn report<S: GenServer>(state: &S, reason: &ExitReason, last: &str) {
+    if !reason.is_clean() {
+        crate::log::error!(
+            "server terminated",
+            reason = reason.describe(),
+            last_message = last,
+            state = state.format_status()
+        );
     }
 }
 

@@ -35,6 +35,16 @@ impl Timers for Host {
 }
 
 impl<M: GenStateMachine> Machine<M> {
+    /// Its state: for [`ServerRef::state`](crate::ServerRef::state).
+    pub fn state(&self) -> &M::State {
+        self.core.state()
+    }
+
+    /// Its data.
+    pub fn data(&self) -> &M {
+        &self.data
+    }
+
     /// Handles a new event, and all that follow from it without a message.
     async fn event(&mut self, event: Event<M>) -> Next {
         self.core.event_comes(&mut Host);
@@ -194,6 +204,10 @@ impl<M: GenStateMachine> GenServer for Machine<M> {
         }
         let hibernate = self.set_timeouts(actions);
         self.go_on(hibernate).await
+    }
+
+    fn format_status(&self) -> String {
+        self.data.format_status(self.core.state())
     }
 
     fn save(&self) -> Result<Vec<u8>, String> {

@@ -171,6 +171,14 @@ pub trait GenStateMachine: Serialize + DeserializeOwned + 'static {
         async { Enter::done() }
     }
 
+    /// As [`GenServer::format_status`](crate::GenServer::format_status).
+    fn format_status(&self, state: &Self::State) -> String {
+        match self.save(state) {
+            Ok(saved) => format!("{} bytes", saved.len()),
+            Err(why) => format!("not saved: {why}"),
+        }
+    }
+
     /// State and data as bytes. The error refuses the upgrade (or whatever the save was for).
     fn save(&self, state: &Self::State) -> Result<Vec<u8>, String> {
         Ok(codec::encode(&(state, self)))

@@ -452,3 +452,14 @@ fn nothing_is_saved_before_the_first_entry() {
     assert_eq!(toy.turn(), Outcome::Wait);
     assert!(toy.save().is_ok());
 }
+
+#[test]
+fn its_state_and_data_can_be_asked_for() {
+    let node = Node::new();
+    let toy = toy(&node, Do::Keep, vec![]);
+    told(&node, &toy, "go", Do::Next(3));
+    let asked = toy.clone();
+    let machine = node.run(async move { asked.state(Duration::from_secs(1)).await });
+    let machine = machine.unwrap();
+    assert_eq!((*machine.state(), machine.data().log.len()), (3, 3));
+}

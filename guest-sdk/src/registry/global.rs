@@ -1,5 +1,10 @@
 //! Names and locks in the whole cluster: Erlang's `global`.
 //!
+//! [`register`], [`re_register`], [`unregister`], [`whereis`], [`registered`], [`send`], [`set_lock`],
+//! [`del_lock`] and [`trans`] are its functions of those names. What differs: each name has an arbiter
+//! of its own, so that no lock of the whole cluster is taken; on registering, one may say how a
+//! conflict is to be [resolved](Resolver).
+//!
 //! At most one actor of the connected cluster holds a name, and looking one up asks no other
 //! node. A server is started under a name with
 //! [`Starting::global`](crate::Starting::global) and reached with

@@ -566,3 +566,12 @@ impl World {
         self.end(pid, ExitReason::Noconnection);
     }
 }
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for (_, actor) in self.actors.drain() {
+            // As at an actor's end.
+            std::mem::forget(actor.body);
+        }
+    }
+}

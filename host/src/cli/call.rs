@@ -37,27 +37,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     } else {
         args.text.into_bytes()
     };
-    let request = ControlRequest::Call {
-        to: args.to.clone(),
-        body: Bytes::from(body),
-        timeout_ms: args.timeout,
-    };
-    // The node keeps the time; this only notices a node that does not.
-    let patience = Duration::from_millis(args.timeout.into()) + ANSWER_TIMEOUT;
-    let node = args.node.node.clone();
-    let reply = with_node(&args.node, log, async |client| {
-        let reply = match client.ask(&request, patience).await {
-            Ok(ControlReply::Called(Ok(reply))) => Ok(reply),
-            Ok(ControlReply::Called(Err(error))) => Err(CliError::Call {
-                to: args.to,
-                node,
-                error,
-            }),
-            Ok(_) => Err(client.mismatch()),
-            Err(error) => Err(error),
-        };
-        (client, reply)
-    })?;
+    let reply = call(&args.node, log, args.to, Bytes::from(body), args.timeout)?;
     match (output::readable(&reply), args.json) {
         (Ok(text), true) => output::json(&json!({ "reply": text })),
         (Err(hex), true) => output::json(&json!({ "reply_hex": hex })),
@@ -68,6 +48,37 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Calls an actor; the time-out is in milliseconds.
+pub(super) fn call(
+    node: &Node,
+    log: Option<&str>,
+    to: Address,
+    body: Bytes,
+    timeout_ms: u32,
+) -> Result<Bytes, CliError> {
+    let request = ControlRequest::Call {
+        to: to.clone(),
+        body,
+        timeout_ms,
+    };
+    // The node keeps the time; this only notices a node that does not.
+    let patience = Duration::from_millis(timeout_ms.into()) + ANSWER_TIMEOUT;
+    let name = node.node.clone();
+    with_node(node, log, async |client| {
+        let reply = match client.ask(&request, patience).await {
+            Ok(ControlReply::Called(Ok(reply))) => Ok(reply),
+            Ok(ControlReply::Called(Err(error))) => Err(CliError::Call {
+                to,
+                node: name,
+                error,
+            }),
+            Ok(_) => Err(client.mismatch()),
+            Err(error) => Err(error),
+        };
+        (client, reply)
+    })
 }
 
 /// Bytes from two hexadecimal digits each.

@@ -27,6 +27,7 @@ mod ping;
 mod ps;
 mod spawn;
 mod start;
+mod status;
 mod stop;
 mod up;
 mod whereis;
@@ -61,6 +62,7 @@ enum Command {
     Modules(modules::Args),
     Spawn(spawn::Args),
     Call(call::Args),
+    Status(status::Args),
     Whereis(whereis::Args),
     Exit(exit::Args),
     Connect(connect::Args),
@@ -97,6 +99,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Modules(args) => modules::run(args, log),
         Command::Spawn(args) => spawn::run(args, log),
         Command::Call(args) => call::run(args, log),
+        Command::Status(args) => status::run(args, log),
         Command::Whereis(args) => whereis::run(args, log),
         Command::Exit(args) => exit::run(args, log),
         Command::Connect(args) => connect::run(args, log),

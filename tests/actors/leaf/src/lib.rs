@@ -88,6 +88,10 @@ impl GenServer for Leaf {
         }
     }
 
+    fn format_status(&self) -> String {
+        format!("the leaf {}", self.name)
+    }
+
     fn decode_args(bytes: &[u8]) -> Result<String, String> {
         String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())
     }
