@@ -244,8 +244,6 @@ fn json_is_one_line_with_what_the_text_has() -> Result<()> {
         json!({ "reply": "7" })
     );
     assert_eq!(site.ok(&["call", N1, "it", "676574", "--hex"])?, "7");
-    // It keeps "7 0".
-    assert_eq!(site.ok(&["status", N1, "it"])?, "3 bytes");
     let mut ps = site.ask(&["ps", N1])?;
     let row = ps["processes"][0].as_object_mut().context("no row")?;
     let figure = |row: &mut serde_json::Map<String, Value>, key: &str| {
