@@ -54,7 +54,7 @@ pub struct SpawnOptions {
 /// let options = SpawnOptions::new().link().limits(small);
 /// # let _ = options;
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
     /// Linear memory, in bytes.
     pub memory_bytes: Option<u64>,

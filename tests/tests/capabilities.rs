@@ -621,12 +621,17 @@ fn a_supervisors_child_holds_the_same_when_it_is_restarted() -> Result<()> {
         "[modules.supervisor]\nfile = \"supervisor.wasm\"\n\
          [modules.keeper]\nfile = \"keeper.wasm\"\ncapabilities = [\"files:files\", \"files:more\"]\n",
     )?;
+    let lesser = "[[supervisor.child]]\nid = \"lesser\"\nmodule = \"keeper\"\nname = \"lesser\"\n\
+                  capabilities = [\"files:more\"]\n";
+    std::fs::write(&app, std::fs::read_to_string(&app)? + lesser)?;
     let node = site.start("n1", &["--app", path(&app)?])?;
     let ask = Asked {
         site: &site,
         node: &node,
     };
     ask.says("keeper", "list", &format!("{files} {more}"))?;
+    // A child may hold less than its module.
+    ask.says("lesser", "list", &more)?;
     for _ in 0..2 {
         let before = site.ok(&["whereis", N1, "keeper"]).ok();
         site.ok(&["exit", N1, "keeper", "--reason", "kill"])?;

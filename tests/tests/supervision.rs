@@ -61,7 +61,7 @@ fn a_branch_is_started_again_and_its_neighbours_are_not() -> Result<()> {
         leaf("supervisor.child.supervisor", "one", ""),
         leaf("supervisor.child.supervisor", "two", ""),
         leaf("supervisor.child.supervisor", "three", ""),
-        leaf("supervisor", "after", ""),
+        leaf("supervisor", "after", "message_limit = \"12B\""),
     ];
     let node = app(&site, &tree.concat())?;
     let started = printed(&node, 0, "after up")?;
@@ -113,6 +113,16 @@ fn a_branch_is_started_again_and_its_neighbours_are_not() -> Result<()> {
     let now = (pid(&site, "before")?, pid(&site, "after")?);
     ensure!(now == (before.0, before.2), "{now:?}");
     node.wait_log(&["supervisor report", "reached_max_restart_intensity"])?;
+
+    // A limit of the child's own, however often it starts.
+    let old = pid(&site, "after")?;
+    site.ok(&["exit", N1, "after", "--reason", "kill"])?;
+    eventually("it is started again", || {
+        Ok(pid(&site, "after").is_ok_and(|now| now != old))
+    })?;
+    site.ok(&["call", N1, "after", "twelve bytes"])?;
+    let said = site.fails(1, &["call", N1, "after", "thirteen bytes"])?;
+    ensure!(said.contains("too large"), "{said}");
     Ok(())
 }
 

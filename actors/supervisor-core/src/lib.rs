@@ -45,6 +45,12 @@ impl<R: serde::Serialize> World<Caller<R>, R> for Host {
         if let Some(name) = child.name.clone() {
             options = options.named(name);
         }
+        if let Some(only) = child.capabilities.clone() {
+            options = options.capabilities(only);
+        }
+        if let Some(limits) = child.limits {
+            options = options.limits(limits);
+        }
         process::begin_start(&child.module, &child.args, &options)
     }
 

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::Limits;
 pub use crate::server_ref::Name;
 
 /// Which children a child's end concerns.
@@ -93,6 +94,11 @@ pub struct ChildSpec {
     pub significant: bool,
     /// What it is.
     pub kind: ChildKind,
+    /// Of what the supervisor holds and its module is granted, no more than these:
+    /// [`SpawnOptions::capabilities`](crate::SpawnOptions::capabilities). Without it, all of that.
+    pub capabilities: Option<Vec<String>>,
+    /// Limits of its own, within its module's.
+    pub limits: Option<Limits>,
 }
 
 impl ChildSpec {
@@ -107,6 +113,8 @@ impl ChildSpec {
             name: None,
             significant: false,
             kind: ChildKind::Worker,
+            capabilities: None,
+            limits: None,
         }
     }
 
@@ -140,6 +148,18 @@ impl ChildSpec {
     /// Significant: see [`AutoShutdown`].
     pub fn significant(mut self) -> Self {
         self.significant = true;
+        self
+    }
+
+    /// Holds no more than these.
+    pub fn capabilities<T: Into<String>>(mut self, only: impl IntoIterator<Item = T>) -> Self {
+        self.capabilities = Some(only.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// With limits of its own.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
         self
     }
 

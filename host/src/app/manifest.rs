@@ -53,6 +53,8 @@
 //! shutdown_ms = 5000                  # default: then it is killed; or "infinity", "brutal-kill"
 //! significant = false                 # default; see auto_shutdown
 //! type = "worker"                     # default; or "supervisor": "infinity" is the default then
+//! # capabilities = ["keyvalue:todo"]  # of what its module is granted, no more than this
+//! # memory_limit = "1MiB"             # and the other limits: its own, within its module's
 //!
 //! # A child may be a supervisor, with all that [supervisor] may have ...
 //! [[supervisor.child]]
@@ -111,7 +113,7 @@ use wasm_node_protocol::{Capabilities, Limits};
 
 use super::capabilities::checked_capabilities;
 use super::limits::{RawLimits, RawSize};
-use super::tree::{RawSupervisor, Supervisor, checked_supervisor};
+use super::tree::{RawSupervisor, Supervisor, Surroundings, checked_supervisor};
 
 /// The largest manifest that is read, in bytes; a larger file is refused.
 pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
@@ -318,7 +320,10 @@ impl RawManifest {
         }
         let supervisor = self
             .supervisor
-            .map(|raw| checked_supervisor(raw, &modules))
+            .map(|raw| {
+                let modules = &modules;
+                checked_supervisor(raw, Surroundings { modules, folder })
+            })
             .transpose()?;
         Ok(Manifest {
             name,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
+use wasm_node_protocol::{Capabilities, Limits};
 
 use super::tree::{
     AutoShutdown, Child, ChildType, DynamicSupervisor, Name, Restart, Shutdown, Strategy,
@@ -75,6 +76,8 @@ fn child_spec(child: &Child) -> Result<ChildSpec<'_>, postcard::Error> {
             ChildType::Worker => ChildKindSpec::Worker,
             ChildType::Supervisor => ChildKindSpec::Supervisor,
         },
+        capabilities: child.capabilities.as_ref().map(Capabilities::to_texts),
+        limits: Some(child.limits).filter(|limits| *limits != Limits::default()),
     })
 }
 
@@ -122,6 +125,9 @@ struct ChildSpec<'a> {
     name: Option<NameSpec<'a>>,
     significant: bool,
     kind: ChildKindSpec,
+    capabilities: Option<Vec<String>>,
+    /// Its fields are the SDK's.
+    limits: Option<Limits>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +170,11 @@ mod tests {
             restart: Restart::Transient,
             shutdown,
             significant: id == "a",
+            capabilities: (id == "b").then(|| Capabilities::parse(["env:A"]).unwrap()),
+            limits: Limits {
+                cpu_ms: (id == "b").then_some(9),
+                ..Limits::default()
+            },
         };
         let actor = |kind| Work::Actor {
             module: "m".into(),
@@ -208,11 +219,12 @@ mod tests {
             3, // intensity
             0xac, 2, // 300 ms
             5, // children
-            1, b'a', 1, b'm', 2, 7, 8, 1, 1, 0, 1, 0, // brutal kill, no name, significant
+            1, b'a', 1, b'm', 2, 7, 8, 1, 1, 0, 1, 0, 0, 0, // brutal kill, no name, significant
             1, b'b', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 0, 1, b'l', 0, 0, // after 5 ms, local
-            1, b'c', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 1, 1, b'g', 0, 1, // after 5 ms, global, supervisor
-            1, b'd', 1, b's', 6, 0, 1, 0xac, 2, 0, 0, 1, 2, 0, 0, 1, // infinity
-            1, b'e', 1, b'd', 5, 1, 0xac, 2, 1, 9, 1, 2, 0, 0, 1,
+            1, 1, 5, b'e', b'n', b'v', b':', b'A', 1, 0, 0, 0, 0, 1, 9, // its own rights and limits
+            1, b'c', 1, b'm', 2, 7, 8, 1, 0, 5, 1, 1, 1, b'g', 0, 1, 0, 0, // after 5 ms, global, supervisor
+            1, b'd', 1, b's', 6, 0, 1, 0xac, 2, 0, 0, 1, 2, 0, 0, 1, 0, 0, // infinity
+            1, b'e', 1, b'd', 5, 1, 0xac, 2, 1, 9, 1, 2, 0, 0, 1, 0, 0,
             2, // all significant
         ];
         assert_eq!(supervisor_args(&supervisor).unwrap(), expected);

@@ -4,11 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use wasm_node_protocol::{Capabilities, Limits};
 
+use super::capabilities::checked_capabilities;
+use super::limits::{RawLimits, RawSize};
 use super::manifest::{Module, Wrong, checked_name, known_module, wrong};
 
 /// Supervisors below one another, at most; a manifest with more is refused.
@@ -151,6 +155,10 @@ pub struct Child {
     pub shutdown: Shutdown,
     /// Whether its end may end the supervisor: see [`AutoShutdown`].
     pub significant: bool,
+    /// Of what its module is granted, no more than these.
+    pub capabilities: Option<Capabilities>,
+    /// Limits of its own, within its module's.
+    pub limits: Limits,
 }
 
 impl Supervisor {
@@ -210,6 +218,12 @@ struct RawChild {
     restart: Restart,
     shutdown_ms: Option<Spanned<RawShutdown>>,
     significant: Option<Spanned<bool>>,
+    capabilities: Option<Spanned<Vec<Spanned<String>>>>,
+    memory_limit: Option<Spanned<RawSize>>,
+    mailbox_limit: Option<Spanned<u32>>,
+    message_limit: Option<Spanned<RawSize>>,
+    turn_cpu_limit_ms: Option<Spanned<u32>>,
+    cpu_limit_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -223,19 +237,25 @@ const DEFAULT_INTENSITY: u32 = 3;
 const DEFAULT_PERIOD_MS: u32 = 5_000;
 const DEFAULT_SHUTDOWN: Shutdown = Shutdown::After(Duration::from_millis(5_000));
 
-type Modules = BTreeMap<String, Module>;
+/// What a tree is checked against.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) modules: &'a BTreeMap<String, Module>,
+    /// The manifest's.
+    pub(super) folder: &'a Path,
+}
 
 /// The root of a tree.
 pub(super) fn checked_supervisor(
     raw: Spanned<RawSupervisor>,
-    modules: &Modules,
+    around: Surroundings,
 ) -> Result<Supervisor, Wrong> {
-    check_supervisor(raw, modules, 1)
+    check_supervisor(raw, around, 1)
 }
 
 fn check_supervisor(
     raw: Spanned<RawSupervisor>,
-    modules: &Modules,
+    around: Surroundings,
     depth: usize,
 ) -> Result<Supervisor, Wrong> {
     let span = raw.span();
@@ -246,7 +266,7 @@ fn check_supervisor(
         return Err(Wrong { span, what });
     }
     let raw = raw.into_inner();
-    let module = module_or(raw.module, SUPERVISOR_MODULE, span, modules)?;
+    let module = module_or(raw.module, SUPERVISOR_MODULE, span, around)?;
     let mut seen = BTreeSet::new();
     let mut children = Vec::new();
     for child in raw.child {
@@ -257,7 +277,7 @@ fn check_supervisor(
                 format!("there is a child {id:?} already: rename one"),
             ));
         }
-        children.push(check_child(child, raw.auto_shutdown, modules, depth)?);
+        children.push(check_child(child, raw.auto_shutdown, around, depth)?);
     }
     Ok(Supervisor {
         module,
@@ -272,26 +292,38 @@ fn check_supervisor(
 fn check_child(
     child: RawChild,
     auto_shutdown: AutoShutdown,
-    modules: &Modules,
+    around: Surroundings,
     depth: usize,
 ) -> Result<Child, Wrong> {
     let significant = checked_significant(&child, auto_shutdown)?;
     let shutdown = child.shutdown_ms.map(checked_shutdown).transpose()?;
     let name = checked_names(child.name, child.global)?;
+    let capabilities = child
+        .capabilities
+        .map(|raw| checked_capabilities(raw, around.folder))
+        .transpose()?;
+    let limits = RawLimits {
+        memory: child.memory_limit,
+        mailbox: child.mailbox_limit,
+        message: child.message_limit,
+        turn_cpu_ms: child.turn_cpu_limit_ms,
+        cpu_ms: child.cpu_limit_ms,
+    };
+    let limits = limits.check()?;
     let actor = ActorKeys {
         kind: child.kind,
         args: child.args,
         args_hex: child.args_hex,
     };
     let work = match (child.module, child.supervisor, child.dynamic) {
-        (Some(module), None, None) => actor.check(known_module(module, modules)?)?,
+        (Some(module), None, None) => actor.check(known_module(module, around.modules)?)?,
         (None, Some(below), None) => {
             actor.must_be_absent()?;
-            Work::Supervisor(check_supervisor(*below, modules, depth + 1)?)
+            Work::Supervisor(check_supervisor(*below, around, depth + 1)?)
         }
         (None, None, Some(dynamic)) => {
             actor.must_be_absent()?;
-            Work::Dynamic(check_dynamic(dynamic, modules)?)
+            Work::Dynamic(check_dynamic(dynamic, around)?)
         }
         (None, None, None) => {
             return Err(wrong(
@@ -321,6 +353,8 @@ fn check_child(
         restart: child.restart,
         shutdown: shutdown.unwrap_or(default),
         significant,
+        capabilities,
+        limits,
     })
 }
 
@@ -364,11 +398,14 @@ impl ActorKeys {
     }
 }
 
-fn check_dynamic(raw: Spanned<RawDynamic>, modules: &Modules) -> Result<DynamicSupervisor, Wrong> {
+fn check_dynamic(
+    raw: Spanned<RawDynamic>,
+    around: Surroundings,
+) -> Result<DynamicSupervisor, Wrong> {
     let span = raw.span();
     let raw = raw.into_inner();
     Ok(DynamicSupervisor {
-        module: module_or(raw.module, DYNAMIC_SUPERVISOR_MODULE, span, modules)?,
+        module: module_or(raw.module, DYNAMIC_SUPERVISOR_MODULE, span, around)?,
         intensity: raw.intensity.unwrap_or(DEFAULT_INTENSITY),
         period: checked_period(raw.period_ms)?,
         max_children: raw.max_children,
@@ -379,10 +416,10 @@ fn module_or(
     named: Option<Spanned<String>>,
     default: &str,
     at: Range<usize>,
-    modules: &Modules,
+    around: Surroundings,
 ) -> Result<String, Wrong> {
     let named = named.unwrap_or_else(|| Spanned::new(at, default.to_owned()));
-    known_module(named, modules)
+    known_module(named, around.modules)
 }
 
 fn checked_period(period: Option<Spanned<u32>>) -> Result<Duration, Wrong> {
@@ -475,8 +512,6 @@ fn hex_bytes(hex: &Spanned<String>) -> Result<Vec<u8>, Wrong> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::Manifest;
     use super::*;
 
@@ -538,6 +573,21 @@ mod tests {
             let said = shutdown(&format!("shutdown_ms = {wrong}")).unwrap_err();
             assert!(said.starts_with("app.toml:13: no time"), "{wrong}: {said}");
         }
+    }
+
+    #[test]
+    fn a_child_has_limits_and_rights_of_its_own() {
+        let of =
+            child("capabilities = [\"keyvalue:a\"]\nmemory_limit = \"1MiB\"\ncpu_limit_ms = 9");
+        let of = of.unwrap();
+        assert_eq!(of.capabilities.unwrap().to_texts(), ["keyvalue:a"]);
+        assert_eq!(of.limits.memory_bytes, Some(1 << 20));
+        assert_eq!(of.limits.cpu_ms, Some(9));
+        let wrong = child("capabilities = [\"disk\"]").unwrap_err();
+        assert!(
+            wrong.starts_with("app.toml:13: \"disk\" is no capability"),
+            "{wrong}"
+        );
     }
 
     #[test]
