@@ -56,8 +56,7 @@ pub struct Scenario {
     pub disconnects: bool,
     /// Mistakes made on purpose.
     pub mistakes: Mistakes,
-    /// No actors, no checks: nodes start, and the run is over when all see each other, or
-    /// after `active_ms` and a rest.
+    /// No actors, no checks: for [`measure_mesh`].
     pub only_mesh: bool,
 }
 
@@ -136,9 +135,6 @@ impl Default for Scenario {
 pub struct Stats {
     /// Steps of the event loop.
     pub steps: u64,
-    /// When all visible nodes saw each other for the first time, in milliseconds of virtual
-    /// time.
-    pub meshed_after_ms: Option<u64>,
     /// Links that came up.
     pub node_ups: u64,
     /// Names granted.
@@ -172,7 +168,6 @@ pub struct Stats {
 impl std::ops::AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.steps += other.steps;
-        self.meshed_after_ms = self.meshed_after_ms.max(other.meshed_after_ms);
         self.node_ups += other.node_ups;
         self.granted += other.granted;
         self.taken += other.taken;
@@ -219,6 +214,45 @@ impl fmt::Display for Failure {
             self.seed
         )
     }
+}
+
+/// What a mesh of many nodes costs, in virtual time and on the wire.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct MeshFigures {
+    /// How many.
+    pub nodes: usize,
+    /// From the start of all nodes until all saw each other, in milliseconds.
+    pub meshed_after_ms: u64,
+    /// What a node wrote until then, in bytes.
+    pub mesh_bytes: u64,
+    /// What a node writes at rest, in bytes a second.
+    pub rest_bytes_per_s: u64,
+    /// The same in writes, which a real node makes packets of.
+    pub rest_writes_per_s: u64,
+    /// From a claim to its grant, in milliseconds.
+    pub register_ms: u64,
+    /// From a claim until every node knew the holder, in milliseconds.
+    pub known_ms: u64,
+    /// Messages of all nodes about that name.
+    pub register_messages: u64,
+    /// What the machines and links of a node take, in bytes; the simulator's own queues are in it.
+    pub memory_bytes: u64,
+    /// Steps of the event loop.
+    pub steps: u64,
+}
+
+/// Starts so many nodes, each of which knows one other; lets them rest, then register a name.
+///
+/// # Errors
+/// What did not happen in time, in words.
+pub fn measure_mesh(nodes: usize) -> Result<MeshFigures, String> {
+    let scenario = Scenario {
+        nodes,
+        fault_every_ms: 0,
+        only_mesh: true,
+        ..Scenario::default()
+    };
+    world::World::new(1, scenario, false).measure_mesh()
 }
 
 /// Runs one seed.

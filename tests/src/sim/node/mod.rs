@@ -162,11 +162,6 @@ impl SimNode {
         self.links.get(link)?.conn.map(|(conn, _)| conn)
     }
 
-    /// The peers that are up here, by run.
-    pub fn routes(&self) -> impl Iterator<Item = Incarnation> {
-        self.routes.keys().copied()
-    }
-
     /// Whether an actor has to wait until a peer has read more.
     pub fn is_suspended(&mut self, pid: Pid) -> bool {
         let Some(peer) = self.processes.suspended(pid) else {

@@ -72,7 +72,7 @@ impl World {
         node.map_or(Vec::new(), |node| node.processes.pids().collect())
     }
 
-    fn actor_of(&mut self, node: NodeIndex) -> Option<Pid> {
+    pub(super) fn actor_of(&mut self, node: NodeIndex) -> Option<Pid> {
         let actors = self.actors_of(node);
         self.rng.pick(&actors).copied()
     }

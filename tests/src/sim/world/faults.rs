@@ -139,8 +139,7 @@ impl World {
                 assert!(left.is_empty(), "n{node} left, but did not close {left:?}");
             }
         }
-        let gone = self.nodes[node].take();
-        self.links_up -= gone.map_or(0, |node| node.routes().count() as u64);
+        self.nodes[node] = None;
         self.see(node, &Seen::Stopped);
         self.plan_in(lasts, Event::Mend(Mend::Restart(node)));
     }

@@ -3,6 +3,7 @@
 
 mod actions;
 mod faults;
+mod mesh;
 mod wiring;
 
 use std::cmp::Reverse;
@@ -120,8 +121,7 @@ pub struct World {
     trickling: BTreeSet<(ConnId, usize)>,
     wakes: Vec<Option<Micros>>,
     next_request: u64,
-    /// Node-ups without their node-downs, all nodes together.
-    links_up: u64,
+    mesh: mesh::Counts,
     invariants: Vec<Box<dyn Invariant>>,
     stats: Stats,
     trace: Trace,
@@ -159,7 +159,7 @@ impl World {
             trickling: BTreeSet::new(),
             wakes: vec![None; count],
             next_request: 1,
-            links_up: 0,
+            mesh: mesh::Counts::default(),
             invariants: if scenario.only_mesh {
                 Vec::new()
             } else {
@@ -180,16 +180,14 @@ impl World {
         for node in 0..self.nodes.len() {
             self.start(node);
         }
-        if !self.scenario.only_mesh {
-            self.plan_in(0, Event::Act);
-        }
+        self.plan_in(0, Event::Act);
         if self.scenario.fault_every_ms > 0 {
             self.plan_in(500_000, Event::Fault);
         }
         self.plan_in(self.scenario.active_ms * 1000, Event::Rest);
         let mut end = None;
         while let Some(Reverse(next)) = self.queue.pop() {
-            if end.is_some_and(|end| next.at > end) || self.is_meshed() || self.failed.is_some() {
+            if end.is_some_and(|end| next.at > end) || self.failed.is_some() {
                 break;
             }
             self.now = next.at;
@@ -202,16 +200,6 @@ impl World {
             }
         }
         self.finish()
-    }
-
-    /// Whether all that the run is for has happened.
-    fn is_meshed(&mut self) -> bool {
-        let visible = self.scenario.nodes as u64;
-        let meshed = self.links_up == visible * (visible - 1);
-        if meshed && self.stats.meshed_after_ms.is_none() {
-            self.stats.meshed_after_ms = Some(self.now / 1000);
-        }
-        meshed && self.scenario.only_mesh
     }
 
     fn finish(mut self) -> Result<Stats, Box<Failure>> {

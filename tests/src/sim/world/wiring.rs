@@ -59,7 +59,10 @@ impl World {
                     },
                 );
             }
-            Effect::Write { conn, side, bytes } => self.transmit(conn, side, Arrival::Bytes(bytes)),
+            Effect::Write { conn, side, bytes } => {
+                self.mesh.wrote(bytes.len());
+                self.transmit(conn, side, Arrival::Bytes(bytes));
+            }
             Effect::Close { conn, side } => {
                 let at = self.now + self.delay();
                 if let Some(at) = self.network.close(conn, side, at) {
@@ -75,12 +78,9 @@ impl World {
     fn notice(&mut self, node: NodeIndex, notice: Notice) {
         match notice {
             Notice::Output(output) => {
+                self.mesh.saw(&output);
                 match &output {
-                    ClusterOutput::NodeUp { .. } => {
-                        self.stats.node_ups += 1;
-                        self.links_up += 1;
-                    }
-                    ClusterOutput::NodeDown { .. } => self.links_up -= 1,
+                    ClusterOutput::NodeUp { .. } => self.stats.node_ups += 1,
                     ClusterOutput::Resolve {
                         question,
                         own,
