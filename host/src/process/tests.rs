@@ -637,3 +637,34 @@ async fn wait_until(holds: impl Fn() -> bool) {
         .await
         .expect("it happens in time");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_nodes_own_code_ends_one_actor_alone() {
+    let runtime = runtime();
+    let mut native = Native::spawn(&runtime, "watcher").unwrap();
+    let server = echo(&runtime);
+    // More of them than lanes.
+    for _ in 0..4 {
+        let fragile = spawn(&runtime, None, |runtime, me| match runtime.next(me) {
+            // With its state borrowed, as in the middle of an import.
+            (Some(_), _) => me.with_actor(|_| panic!("on purpose")),
+            (None, _) => Step::Wait,
+        });
+        let tag = runtime.monitor(native.process(), &to(fragile.pid));
+        runtime.signal(fragile.pid, Signal::Info("go".into()));
+        match next(&mut native).await {
+            Message::Down {
+                tag: of, reason, ..
+            } => {
+                assert_eq!(of, tag);
+                let why = "the node's own code failed: on purpose";
+                assert_eq!(reason, ExitReason::Trap(why.into()));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(runtime.get(fragile.pid).is_none());
+    }
+    let hello = Bytes::from_static(b"hello");
+    let answer = native.call(&to(server.pid), hello.clone(), PATIENCE).await;
+    assert_eq!(answer, Ok(hello));
+}

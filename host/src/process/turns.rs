@@ -3,6 +3,8 @@
 //! Contract: called by the lane that drives the process, one call at a time for each. Does not
 //! know which process is next, nor where signals go.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -17,8 +19,41 @@ use super::timers::Action;
 use super::{MAILBOX_HIGH_MESSAGES, Step};
 
 impl Runtime {
-    /// Runs a process until its turn is over; whether it wants another at once.
+    /// Runs a process until its turn is over; whether it wants another at once. If the node's own
+    /// code panics meanwhile, the process ends with `Trap`, and no other is harmed.
     pub(super) fn run(self: &Arc<Self>, process: &Arc<Process>) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.turn(process))) {
+            Ok(again) => again,
+            Err(panic) => {
+                self.failed(process, &words(panic.as_ref()));
+                false
+            }
+        }
+    }
+
+    /// The turn of a process has panicked, somewhere: it ends as far as it can.
+    #[cold]
+    fn failed(self: &Arc<Self>, process: &Arc<Process>, panic: &str) {
+        tracing::error!(
+            pid = process.pid.display(0),
+            panic,
+            "the node's own code failed; the actor ends"
+        );
+        let reason = ExitReason::Trap(format!("the node's own code failed: {panic}"));
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let state = process.state.lock();
+            let program = state.program.take();
+            let code = program.as_ref().and_then(|program| program.code());
+            self.finish(process, &reason, code);
+            drop(program);
+        }));
+        if ended.is_err() {
+            self.table.remove(process.pid.serial);
+            process.close();
+        }
+    }
+
+    fn turn(self: &Arc<Self>, process: &Arc<Process>) -> bool {
         process.begin();
         let state = process.state.lock();
         let mut program = state.program.borrow_mut();
@@ -167,4 +202,11 @@ impl Runtime {
         self.demonitor_by_name(process.pid, by_name);
         self.report_end(process, reason, code, &names, vitals);
     }
+}
+
+/// What a panic said, if it said something.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it did not say why".into())
 }
