@@ -12,6 +12,7 @@ pub mod cookie;
 mod cookies;
 mod cork;
 mod dial;
+mod doors;
 pub mod epmd;
 pub mod host;
 mod kernel;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasm_node_protocol::codec::{
     Metadata, NodeReply, NodeRequest, encode_signal, encode_signal_head,
@@ -51,13 +52,11 @@ pub use outbox::{MAX_PEER_QUEUE_BYTES, PEER_QUEUE_HIGH_BYTES, PEER_QUEUE_LOW_BYT
 pub use wasm_node_protocol::handshake::{Peer, Security};
 
 use crate::control::{CookieRow, GroupCounts};
+use doors::Doors;
 use epmd::{Entry, Registrar, RegistrarConfig};
 use kernel::Kernel;
 use lookout::Lookout;
 use outbox::Pushed;
-
-/// The most strangers that may shake hands at once; further ones are cut off.
-const MAX_HANDSHAKES: usize = 256;
 
 /// How long the listener rests when the system refuses it a connection, in milliseconds.
 const ACCEPT_REST_MS: u64 = 20;
@@ -590,14 +589,12 @@ impl Dist {
 }
 
 async fn listen(kernel: Arc<Kernel>, listener: TcpListener) {
-    let room = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let doors = Doors::default();
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match room.clone().try_acquire_owned() {
-                Ok(permit) => kernel.accept(stream, from, permit),
-                Err(_) => {
-                    tracing::warn!(%from, "refused a connection: {MAX_HANDSHAKES} are shaking hands")
-                }
+            Ok((stream, from)) => match doors.enter(from.ip()) {
+                Ok(guest) => kernel.accept(stream, from, guest),
+                Err(why) => tracing::warn!(%from, "refused a connection: {why}"),
             },
             Err(error) => {
                 tracing::warn!(%error, "could not take a connection");

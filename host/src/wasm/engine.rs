@@ -54,6 +54,9 @@ impl Engine {
             .memory_init_cow(false)
             .concurrency_support(false)
             .epoch_interruption(true)
+            // An actor's memory is one, and its limit that one's; pointers have 32 bits.
+            .wasm_multi_memory(false)
+            .wasm_memory64(false)
             .max_wasm_stack(WASM_STACK_BYTES)
             .async_stack_size(FIBER_STACK_BYTES)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
@@ -118,4 +121,23 @@ fn messaging(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<ActorData>> {
     actor::code::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
     actor::io::add_to_linker::<_, HasSelf<ActorData>>(&mut linker, |data| data)?;
     Ok(linker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_has_one_memory_of_32_bits() {
+        let engine = Engine::new().unwrap();
+        let module = |memories: &[u8]| {
+            let section = [&[5, memories.len() as u8][..], memories].concat();
+            let bytes = [b"\0asm\x01\0\0\0", &section[..]].concat();
+            wasmtime::Module::validate(&engine.engine, &bytes)
+        };
+        // How many, then flags and pages of each.
+        assert!(module(&[1, 0, 1]).is_ok());
+        assert!(module(&[2, 0, 1, 0, 1]).is_err());
+        assert!(module(&[1, 4, 1]).is_err());
+    }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use wasm_node_protocol::cluster::{Cluster, ClusterInput, ClusterOutput};
 use wasm_node_protocol::codec::WireMessage;
@@ -35,6 +35,7 @@ use wasm_node_protocol::{Incarnation, Millis, NodeName, Pid, Ref};
 use super::config::DistConfig;
 use super::cookies::Cookies;
 use super::cork;
+use super::doors::Guest;
 use super::host::{Dispute, Host};
 use super::link::{self, Link};
 use super::lookout::Lookout;
@@ -79,7 +80,7 @@ struct Entry {
     /// Lets the reader start.
     known: Option<oneshot::Sender<()>>,
     /// Held while a stranger shakes hands.
-    _handshake: Option<OwnedSemaphorePermit>,
+    _handshake: Option<Guest>,
 }
 
 enum Asker {
@@ -165,12 +166,7 @@ impl Kernel {
     // What links report.
 
     /// A stranger dialled this node.
-    pub fn accept(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        from: SocketAddr,
-        handshake: OwnedSemaphorePermit,
-    ) {
+    pub fn accept(self: &Arc<Self>, stream: TcpStream, from: SocketAddr, handshake: Guest) {
         let mut state = self.state.lock();
         let id = state.cluster.accept_link();
         let (close, closed) = oneshot::channel();

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use wasm_encoder::{Encode, ExportKind, RawSection, Section};
 use wasmparser::{
     CanonicalFunction, CanonicalOption, Operator, Parser, Payload, Validator, WasmFeatures,
 };
@@ -211,7 +212,7 @@ fn prepared(module: &[u8]) -> Result<CoreModule, String> {
             }
             let mut with_globals = Vec::new();
             let count = exports.count() as usize + mutable.len();
-            leb128(&mut with_globals, count);
+            count.encode(&mut with_globals);
             // After the old count, as the old entries stand.
             let first = exports.clone().into_iter_with_offsets().next();
             if let Some(first) = first {
@@ -220,19 +221,14 @@ fn prepared(module: &[u8]) -> Result<CoreModule, String> {
                 with_globals.extend_from_slice(entries.ok_or("cut short")?);
             }
             for (name, index) in (0..).zip(&mutable) {
-                let name = global_name(name);
-                leb128(&mut with_globals, name.len());
-                with_globals.extend_from_slice(name.as_bytes());
-                with_globals.push(EXPORT_GLOBAL);
-                leb128(&mut with_globals, *index as usize);
+                global_name(name).as_str().encode(&mut with_globals);
+                ExportKind::Global.encode(&mut with_globals);
+                index.encode(&mut with_globals);
             }
-            bytes.push(id);
-            leb128(&mut bytes, with_globals.len());
-            bytes.extend(with_globals);
+            let data = &with_globals;
+            RawSection { id, data }.append_to(&mut bytes);
         } else {
-            bytes.push(id);
-            leb128(&mut bytes, section.len());
-            bytes.extend_from_slice(section);
+            RawSection { id, data: section }.append_to(&mut bytes);
         }
     }
     Ok(CoreModule {
@@ -241,21 +237,6 @@ fn prepared(module: &[u8]) -> Result<CoreModule, String> {
         initializes,
         restorable,
     })
-}
-
-/// A global among a module's exports, in the binary format.
-const EXPORT_GLOBAL: u8 = 3;
-
-fn leb128(into: &mut Vec<u8>, mut number: usize) {
-    loop {
-        let byte = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 {
-            into.push(byte);
-            return;
-        }
-        into.push(byte | 0x80);
-    }
 }
 
 /// Whether each function that a component imports or exports has the type that the contract
