@@ -102,6 +102,14 @@ impl ExitReason {
     }
 }
 
+impl NodeEvent {
+    /// The first word of the reason for which a node went down, one of OTP's: `connection_closed`,
+    /// `disconnect`, `net_tick_timeout`, `net_kernel_terminated` or `connection_setup_failed`.
+    pub fn nodedown_reason(&self) -> &str {
+        self.reason.split(':').next().unwrap_or_default()
+    }
+}
+
 impl CallError {
     /// For people.
     pub fn describe(&self) -> Cow<'_, str> {

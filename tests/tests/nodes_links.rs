@@ -50,8 +50,8 @@ fn two_that_are_disconnected_stay_apart_and_all_else_stays() -> Result<()> {
     let said = site.run(["disconnect", N1, N2])?;
     ensure!(said.status.success() && said.stdout.is_empty(), "{said:?}");
     assert_eq!(said.stderr, format!("{N1} and {N2} are disconnected"));
-    n1.wait_log(&["node down", N2, "disconnected by a user here"])?;
-    n2.wait_log(&["node down", N1, "disconnected by a user there"])?;
+    n1.wait_log(&["node down", N2, "disconnect: by a user here"])?;
+    n2.wait_log(&["node down", N1, "disconnect: by a user there"])?;
     // Another node knows both and tells each of the other.
     let n4 = site.start("n4", &["--connect", N3])?;
     for (node, other) in [(&n1, N4), (&n2, N4), (&n4, N1), (&n4, N2)] {
@@ -144,13 +144,13 @@ fn watchers_hear_of_each_event_once_with_kind_and_reason() -> Result<()> {
     events(&site, &n1, "all", &all)?;
 
     hidden.crash();
-    all.push("down:h@127.0.0.1:hidden:closed by the other node".into());
+    all.push("down:h@127.0.0.1:hidden:connection_closed: closed by the other node".into());
     events(&site, &n1, "all", &all)?;
     site.ok(&["disconnect", N1, N2])?;
-    all.push(format!("down:{N2}:visible:disconnected by a user here"));
+    all.push(format!("down:{N2}:visible:disconnect: by a user here"));
     events(&site, &n1, "all", &all)?;
     for _ in 0..2 {
-        heard.push(format!("down:{N2}:visible:disconnected by a user here"));
+        heard.push(format!("down:{N2}:visible:disconnect: by a user here"));
     }
     events(&site, &n1, "one", &heard)?;
 
@@ -159,8 +159,12 @@ fn watchers_hear_of_each_event_once_with_kind_and_reason() -> Result<()> {
     all.push(format!("up:{N2}:visible:connected"));
     events(&site, &n1, "all", &all)?;
     site.ok(&["stop", N2])?;
-    heard.push(format!("down:{N2}:visible:the node was stopped"));
-    all.push(format!("down:{N2}:visible:the node was stopped"));
+    heard.push(format!(
+        "down:{N2}:visible:connection_closed: the node was stopped"
+    ));
+    all.push(format!(
+        "down:{N2}:visible:connection_closed: the node was stopped"
+    ));
     events(&site, &n1, "one", &heard)?;
     events(&site, &n1, "all", &all)?;
     drop(n2);

@@ -435,7 +435,7 @@ impl Imports for View<'_> {
                 let event = NodeEvent {
                     node: of.into(),
                     kind: NodeKind::Visible,
-                    reason: "it does not answer".into(),
+                    reason: "connection_setup_failed: it does not answer".into(),
                 };
                 self.world.push(me, Message::NodeDown(event));
             }

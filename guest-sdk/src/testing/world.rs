@@ -516,7 +516,7 @@ impl World {
         let event = NodeEvent {
             node: name.clone(),
             kind: NodeKind::Visible,
-            reason: "connection_closed".into(),
+            reason: "connection_closed: the node is down".into(),
         };
         let mut told: Vec<(Pid, usize)> = Vec::new();
         for (pid, actor) in &mut self.actors {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
 use wasm_node_protocol::global::{Conflict, Requester, Resolver, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
+use wasm_node_protocol::membership::down::CONNECTION_SETUP_FAILED;
 use wasm_node_protocol::{
     Digest, ExitReason, Incarnation, Limits, NodeEvent, NodeKind, NodeName, Pid, Ref,
     RegisterError, Signal, SpawnError, SpawnOptions, Target,
@@ -726,7 +727,7 @@ impl Inner {
             node,
             // Nobody knows.
             kind: NodeKind::Visible,
-            reason,
+            reason: format!("{CONNECTION_SETUP_FAILED}: {reason}"),
         };
         self.tell_watchers(told, || Signal::NodeDown(event.clone()));
     }

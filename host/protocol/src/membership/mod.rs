@@ -20,6 +20,7 @@
 //! Deliberately does not know sockets or ticks; a silent peer is a link that the shell closed.
 
 mod dialling;
+pub mod down;
 mod gossip;
 mod incarnations;
 mod verdict;
@@ -160,7 +161,7 @@ pub enum MembershipOutput {
         link: LinkId,
         /// Who.
         peer: Peer,
-        /// Why, in words.
+        /// Why: one of the words of [`down`], then more for people.
         reason: String,
     },
     /// The answer to a connect request. Exactly once each.
@@ -451,7 +452,7 @@ impl Membership {
                 let message = MembershipMessage::Disconnect;
                 self.outputs
                     .push_back(MembershipOutput::Send { link, message });
-                self.cut(link, "disconnected by a user here");
+                self.cut(link, "disconnect: by a user here");
             }
             None => {
                 // It may have been up before: keep that run away.
@@ -463,7 +464,7 @@ impl Membership {
         });
         let dials: Vec<_> = dials.map(|(id, _)| *id).collect();
         for link in dials {
-            self.close(link, "disconnected by a user here");
+            self.close(link, "disconnect: by a user here");
         }
         self.answer_waiting(
             &WaitsFor::Node(name.clone()),
@@ -487,7 +488,7 @@ impl Membership {
                 let message = MembershipMessage::Leaving;
                 self.outputs
                     .push_back(MembershipOutput::Send { link, message });
-                self.take_down(link, "this node stops");
+                self.take_down(link, "net_kernel_terminated: this node stops");
             } else {
                 self.close(link, "this node stops");
             }
@@ -517,7 +518,7 @@ impl Membership {
             .is_some_and(|node| node.cut == Some(peer.incarnation));
         match self.up_peer(&peer.name).map(|up| up.incarnation) {
             _ if self.leaving => return self.close(link, "this node stops"),
-            _ if kept_away && !asked => return self.close(link, "disconnected by a user here"),
+            _ if kept_away && !asked => return self.close(link, "disconnect: by a user here"),
             Some(current) if current == peer.incarnation => {
                 return self.close(link, "already connected");
             }
@@ -599,7 +600,7 @@ impl Membership {
         self.outputs.push_back(MembershipOutput::NodeDown {
             link,
             peer,
-            reason: reason.into(),
+            reason: down::in_full(reason),
         });
         self.forget_if_unused(&name);
     }
@@ -631,7 +632,7 @@ impl Membership {
             self.outputs.push_back(MembershipOutput::NodeDown {
                 link,
                 peer,
-                reason: reason.into(),
+                reason: down::in_full(reason),
             });
         }
     }
@@ -672,7 +673,7 @@ impl Membership {
                 self.on_view(link, digest, answer);
             }
             MembershipMessage::Nodes(_) | MembershipMessage::View { .. } => {}
-            MembershipMessage::Disconnect => self.cut(link, "disconnected by a user there"),
+            MembershipMessage::Disconnect => self.cut(link, "disconnect: by a user there"),
             MembershipMessage::Leaving => {
                 let name = peer.name.clone();
                 if let Some(node) = self.nodes.get_mut(&name) {

@@ -6,6 +6,7 @@ use std::io;
 use wasm_node_protocol::NodeName;
 use wasm_node_protocol::codec::CodecError;
 use wasm_node_protocol::handshake::{HANDSHAKE_TIMEOUT_MS, HandshakeError, Refusal};
+use wasm_node_protocol::membership::down::NET_TICK_TIMEOUT;
 
 use super::MAX_UNANSWERED_REQUESTS;
 use crate::dist::epmd::EpmdError;
@@ -32,7 +33,7 @@ pub enum LinkError {
     Timeout,
     #[error("{0}")]
     Told(String),
-    #[error("no sign of life for {0} ms: four ticks missed")]
+    #[error("{NET_TICK_TIMEOUT}: no sign of life for {0} ms, four ticks missed")]
     Silent(u64),
     #[error("too many bytes waited for it: it reads too slowly")]
     Overfull,

@@ -184,11 +184,11 @@ async fn disconnecting_is_seen_on_both_sides_and_lasts() {
     assert!(!a.dist.disconnect(b.dist.name()), "once is enough");
     assert_eq!(
         a.down().await,
-        ("b".into(), "disconnected by a user here".into())
+        ("b".into(), "disconnect: by a user here".into())
     );
     assert_eq!(
         b.down().await,
-        ("a".into(), "disconnected by a user there".into())
+        ("a".into(), "disconnect: by a user there".into())
     );
     assert_eq!(a.send(&b, "lost"), SendOutcome::NoConnection);
     assert_eq!(a.names(NodeSet::All), ["c"], "other links stay");

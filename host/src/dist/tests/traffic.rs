@@ -147,7 +147,10 @@ async fn stopping_in_order_delivers_what_was_sent() {
     for _ in 0..1000 {
         assert!(matches!(b.next().await, Seen::Signal(..)));
     }
-    assert_eq!(b.down().await, ("a".into(), "the node was stopped".into()));
+    assert_eq!(
+        b.down().await,
+        ("a".into(), "connection_closed: the node was stopped".into())
+    );
     stop([b]).await;
 }
 
