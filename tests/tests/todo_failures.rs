@@ -50,6 +50,26 @@ fn a_list_whose_node_is_killed_is_served_by_another() -> Result<()> {
 }
 
 #[test]
+fn the_smaller_part_starts_no_list_if_up_was_told_so() -> Result<()> {
+    let policy = ["--partition-policy", "minority-refuses"];
+    let cluster = Cluster::start_with(3, 4_000, &policy)?;
+    Client::new(cluster.http(1)).add("old", "before")?;
+    for killed in [2, 3] {
+        let position = cluster.sandbox.log.position();
+        cluster.kill(killed)?;
+        cluster.wait_for_log(1, position, "node down", EVENT_TIMEOUT)?;
+    }
+    let answer = Connection::open(cluster.http(1))?.request("GET", &entries_target("new", DAY))?;
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    ensure!(
+        answer.status >= 500 && said.contains("minority"),
+        "{} {said}",
+        answer.status
+    );
+    Ok(())
+}
+
+#[test]
 fn a_frozen_node_is_called_down_while_writes_go_on_and_comes_back_by_itself() -> Result<()> {
     let cluster = Cluster::start(3)?;
     // Each list's server is probably where the list was first asked for: one on each node.

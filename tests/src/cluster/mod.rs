@@ -52,15 +52,22 @@ impl Cluster {
 
     /// The same with a tick time.
     pub fn start_with_ticks(nodes: usize, tick_time_ms: u32) -> Result<Self> {
-        Self::start_app(
-            &program::repository().join("actors/todo.toml"),
-            nodes,
-            tick_time_ms,
-        )
+        Self::start_with(nodes, tick_time_ms, &[])
+    }
+
+    /// The same with more options of `up`.
+    pub fn start_with(nodes: usize, tick_time_ms: u32, options: &[&str]) -> Result<Self> {
+        let manifest = program::repository().join("actors/todo.toml");
+        Self::start_app(&manifest, nodes, tick_time_ms, options)
     }
 
     /// An app given by its manifest. Its modules are built once for all tests, and compiled once.
-    pub fn start_app(manifest: &Path, nodes: usize, tick_time_ms: u32) -> Result<Self> {
+    fn start_app(
+        manifest: &Path,
+        nodes: usize,
+        tick_time_ms: u32,
+        options: &[&str],
+    ) -> Result<Self> {
         let sandbox = Sandbox::new()?;
         let manifest = sandbox.localise(manifest)?;
         let mut command = sandbox.command()?;
@@ -69,6 +76,7 @@ impl Cluster {
             .arg(sandbox.path("data"))
             .args(["--nodes", &nodes.to_string()])
             .args(["--tick-time", &tick_time_ms.to_string()])
+            .args(options)
             .arg(&manifest);
         let up = Process::start(command, &sandbox.log)?;
         let line = up
