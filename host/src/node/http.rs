@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use wasm_node_protocol::{ExitReason, SpawnOptions};
 
 use super::grants::not_granted;
-use super::services::module_limits;
+use super::spawns::module_limits;
 use super::{Inner, NodeError};
 use crate::http::{
     EndInstance, HandlerError, HttpConfig, HttpLimits, Ingress, InstanceSource, Instances, Worker,

@@ -1,7 +1,7 @@
 //! The composition root: one node, put together from its parts.
 //!
 //! Owns the order in which the parts start and stop, and nothing else: what actors ask of
-//! the node is in `services` (global names and locks in `claims`), the modules are in `modules`,
+//! the node is in `services` (global names and locks in `claims`, spawns in `spawns`), the modules are in `modules`,
 //! what each module may do in `grants`, the control API in `control`, an app's tree and listeners
 //! in `app`.
 
@@ -18,6 +18,7 @@ mod modules;
 mod node_watch;
 mod output;
 mod services;
+mod spawns;
 mod user;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ use crate::wasm::{Engine, Home};
 use grants::Granting;
 use modules::{Loaded, ModuleError, Modules};
 use node_watch::NodeWatch;
+use spawns::Obtaining;
 
 pub(crate) use output::Output;
 pub(crate) use user::Console;
@@ -140,8 +142,8 @@ struct Inner {
     node_watch: Mutex<NodeWatch>,
     /// Who waits for a global name that is not its own, or to begin.
     registering: Mutex<HashMap<Ref, Registering>>,
-    /// One at a time fetches a digest.
-    fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Code that is on its way, or being compiled for the first time.
+    obtaining: Mutex<HashMap<Digest, Arc<Obtaining>>>,
     /// Where HTTP is served.
     http: Mutex<Vec<SocketAddr>>,
     kind: NodeKind,
@@ -184,7 +186,7 @@ impl Node {
             output,
             node_watch: Mutex::default(),
             registering: Mutex::default(),
-            fetching: Mutex::default(),
+            obtaining: Mutex::default(),
             http: Mutex::default(),
             kind: config.dist.kind,
             stopping: watch::Sender::new(false),

@@ -5,247 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasm_node_protocol::codec::{NodeReply, NodeRequest};
-use wasm_node_protocol::global::{Conflict, Requester, Resolver, Wish};
+use wasm_node_protocol::global::{Conflict, Requester, Wish};
 use wasm_node_protocol::groups::{ByGroup, GroupError, GroupEvent};
 use wasm_node_protocol::membership::down::CONNECTION_SETUP_FAILED;
 use wasm_node_protocol::{
-    Digest, ExitReason, Incarnation, Limits, NodeEvent, NodeKind, NodeName, Pid, Ref,
-    RegisterError, Signal, SpawnError, SpawnOptions, Target,
+    ExitReason, Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal,
+    SpawnError, SpawnOptions, Target,
 };
 
+use super::Inner;
 use super::log;
-use super::modules::ModuleError;
 use super::node_watch::MAX_NODE_MONITORS;
-use super::{Inner, Registering, grants};
+use super::spawns::{Spawning, passing_on};
 use crate::dist::{self, Answer, Delivered, Dispute, Host, Peer, SendOutcome};
-use crate::process::{Network, Process, Sent, SpawnRequest};
-use crate::wasm::{
-    DEFAULT_MEMORY_LIMIT_BYTES, Flavour, ModuleInfo, ModuleSlot, NodeSet, Services, UpgradeReport,
-    Version, WasmProgram,
-};
-
-/// The longest that a spawn on another node may take: shipping and compiling included.
-const SPAWN_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// The longest that fetching code from another node may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// An actor to be made on another node.
-struct Spawning {
-    parent: Arc<Process>,
-    tag: Ref,
-    slot: Arc<ModuleSlot>,
-    args: Vec<u8>,
-    options: SpawnOptions,
-}
-
-impl Inner {
-    /// Makes an actor of a module. Before it begins, `before` hears its pid. The options'
-    /// capabilities are what its parent passes on; without, nothing.
-    pub(super) fn start_actor(
-        &self,
-        slot: Arc<ModuleSlot>,
-        args: Vec<u8>,
-        parent: Option<(Pid, Ref)>,
-        mut options: SpawnOptions,
-        before: impl FnOnce(Pid),
-    ) -> Result<Pid, SpawnError> {
-        let version = slot.current();
-        if version.flavour() == Flavour::Http {
-            return Err(SpawnError::BadModule(format!(
-                "module {} answers HTTP requests: give it to an HTTP listener, it is no actor",
-                slot.name()
-            )));
-        }
-        let passed_on = options.capabilities.take().unwrap_or_default();
-        let capabilities = grants::held(&version, &passed_on, parent.map(|(pid, _)| pid))?;
-        let label = slot.name().to_owned();
-        let limits = module_limits(&version);
-        let global = options.global.clone();
-        let process = self.runtime.spawn(SpawnRequest {
-            label,
-            parent,
-            options,
-            limits,
-            capabilities,
-        })?;
-        before(process.pid);
-        let pid = process.pid;
-        let program = WasmProgram::new(self.home(process.clone()), slot, args);
-        match global {
-            None => self.runtime.begin(&process, Box::new(program)),
-            Some(name) => {
-                let tag = self.runtime.make_ref();
-                let begin = Registering::ToBegin(process.clone(), Box::new(program));
-                self.registering.lock().insert(tag, begin);
-                let wish = Wish::Name {
-                    name,
-                    replace: false,
-                    resolver: Resolver::default(),
-                };
-                self.claim_here(&process, wish, tag);
-            }
-        }
-        Ok(pid)
-    }
-
-    fn no_module(module: &str) -> SpawnError {
-        SpawnError::NoSuchModule(module.into())
-    }
-
-    /// Connects to another node, and asks it to make an actor of a module that this one has.
-    async fn connect_and_spawn(self: Arc<Self>, name: NodeName, spawning: Spawning) {
-        match self.dist().connect(&name).await {
-            Ok(there) => {
-                // It waits for the parent's turn to end, for which no link may wait.
-                let spawn = move || self.spawn_there(there, spawning);
-                let _ = tokio::task::spawn_blocking(spawn).await;
-            }
-            Err(error) => {
-                tracing::warn!(node = %name, %error, "cannot spawn there");
-                self.spawn_failed(spawning.parent.pid, spawning.tag, SpawnError::NoConnection);
-            }
-        }
-    }
-
-    /// Asks a connected node to make an actor of a module that this one has.
-    fn spawn_there(&self, there: Incarnation, spawning: Spawning) {
-        let Spawning {
-            parent,
-            tag,
-            slot,
-            args,
-            options,
-        } = spawning;
-        self.runtime
-            .expect_spawned(&parent, tag, there, None, &options);
-        let request = NodeRequest::Spawn {
-            parent: parent.pid,
-            tag,
-            digest: slot.current().digest(),
-            module: slot.name().into(),
-            args: args.into(),
-            options: Box::new(options),
-        };
-        let (this, parent) = (self.this(), parent.pid);
-        let on_reply = move |reply| match reply {
-            // The child's own node told the parent, in order with the child's other signals.
-            Ok(NodeReply::Spawned(Ok(_))) => {}
-            Ok(NodeReply::Spawned(Err(error))) => this.spawn_failed(parent, tag, error),
-            Ok(_) | Err(_) => this.spawn_failed(parent, tag, SpawnError::NoConnection),
-        };
-        self.dist()
-            .request_then(there, request, Some(SPAWN_TIMEOUT), on_reply);
-    }
-
-    fn spawn_failed(&self, parent: Pid, tag: Ref, error: SpawnError) {
-        let result = Err(error);
-        self.runtime.signal(parent, Signal::Spawned { tag, result });
-    }
-
-    /// Another node wants an actor here, of code that is to be fetched or compiled first.
-    async fn obtain_and_spawn(
-        self: Arc<Self>,
-        from: Incarnation,
-        parent: (Pid, Ref),
-        (module, digest): (String, Digest),
-        args: Vec<u8>,
-        options: SpawnOptions,
-    ) -> Result<Pid, SpawnError> {
-        let slot = self.obtain(from, &module, digest).await.map_err(|error| {
-            SpawnError::BadModule(format!(
-                "module {module} on {}: {error}",
-                self.runtime.name()
-            ))
-        })?;
-        self.spawn_for(parent, slot, args, options)
-    }
-
-    /// Another node wants an actor here.
-    fn spawn_for(
-        &self,
-        parent: (Pid, Ref),
-        slot: Arc<ModuleSlot>,
-        args: Vec<u8>,
-        options: SpawnOptions,
-    ) -> Result<Pid, SpawnError> {
-        let announce = !options.await_init;
-        self.start_actor(slot, args, Some(parent), options, |pid| {
-            if announce {
-                let (parent, tag) = parent;
-                self.runtime.signal(
-                    parent,
-                    Signal::Spawned {
-                        tag,
-                        result: Ok(pid),
-                    },
-                );
-            }
-        })
-    }
-
-    /// A version of a module, fetched from the node that named it if it is not here. Several
-    /// that want the same wait for one transfer.
-    async fn obtain(
-        &self,
-        from: Incarnation,
-        module: &str,
-        digest: Digest,
-    ) -> Result<Arc<ModuleSlot>, ModuleError> {
-        let fetching = self.fetching.lock().entry(digest).or_default().clone();
-        let _one = fetching.lock().await;
-        let found = self.obtain_alone(from, module, digest).await;
-        self.fetching.lock().remove(&digest);
-        found
-    }
-
-    async fn obtain_alone(
-        &self,
-        from: Incarnation,
-        module: &str,
-        digest: Digest,
-    ) -> Result<Arc<ModuleSlot>, ModuleError> {
-        let found = self.modules.exactly(module, digest).await;
-        if !matches!(found, Err(ModuleError::Missing(_))) {
-            return found;
-        }
-        tracing::info!(module, %digest, "fetching code");
-        let request = NodeRequest::FetchCode { digest };
-        if let Ok(NodeReply::Code(Some(bytes))) =
-            self.dist().request(from, request, FETCH_TIMEOUT).await
-        {
-            self.modules.keep(digest, &bytes)?;
-        }
-        self.modules.exactly(module, digest).await
-    }
-}
-
-/// The options of a spawn with what the parent passes on: what it holds, as far as it says, and its
-/// group leader, unless they name another.
-fn passing_on(parent: &Process, mut options: SpawnOptions) -> Result<SpawnOptions, SpawnError> {
-    let holds = parent.capabilities();
-    let passed_on = match &options.capabilities {
-        None => holds,
-        Some(only) => holds.meet(only).map_err(|error| {
-            SpawnError::BadModule(format!("the spawn's option capabilities: {error}"))
-        })?,
-    };
-    options.capabilities = Some(passed_on);
-    if options.group_leader.is_none() {
-        options.group_leader = Some(parent.with_actor(|actor| actor.group_leader()));
-    }
-    Ok(options)
-}
-
-/// What one actor of a module may use.
-pub(super) fn module_limits(version: &Version) -> Limits {
-    let own = version.grants().limits;
-    let default = DEFAULT_MEMORY_LIMIT_BYTES as u64;
-    Limits {
-        memory_bytes: own.memory_bytes.or(Some(default)),
-        ..own
-    }
-}
+use crate::process::{Network, Process, Sent};
+use crate::wasm::{ModuleInfo, NodeSet, Services, UpgradeReport};
 
 impl Services for Inner {
     fn spawn(
@@ -326,16 +100,7 @@ impl Services for Inner {
                 args,
                 options,
             };
-            match node.parse::<NodeName>() {
-                Ok(name) => match self.dist().incarnation_of(&name) {
-                    Some(there) => self.spawn_there(there, spawning),
-                    None => {
-                        let connecting = self.this().connect_and_spawn(name, spawning);
-                        self.runtime.io().spawn(connecting);
-                    }
-                },
-                Err(_) => self.spawn_failed(parent.pid, tag, SpawnError::NoConnection),
-            }
+            self.spawn_elsewhere(node, spawning);
         }
         tag
     }
