@@ -187,8 +187,8 @@ impl Inner {
             status: info.status.to_string(),
             cpu_us: info.cpu.as_micros() as u64,
             turns: info.turns,
-            state: info.state.map(|state| ProcessState {
-                memory_bytes: state.memory_bytes.unwrap_or(0),
+            state: info.vitals.map(|state| ProcessState {
+                memory_bytes: info.memory_bytes.unwrap_or(0),
                 messages_in: state.messages_in,
                 messages_out: state.messages_out,
                 links: state.links as u64,

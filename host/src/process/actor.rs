@@ -124,25 +124,6 @@ struct Watched {
     name: Option<String>,
 }
 
-/// What of a process is only seen between two of its turns, or in one of its own.
-#[derive(Debug, Clone, Default)]
-pub struct StateInfo {
-    /// Linear memory, in bytes; none while it runs itself.
-    pub memory_bytes: Option<u64>,
-    /// Messages that its code took.
-    pub messages_in: u64,
-    /// Messages that it sent, answers included.
-    pub messages_out: u64,
-    /// Whether exit signals become messages.
-    pub trap_exit: bool,
-    /// How many others it is linked to.
-    pub links: usize,
-    /// How many it monitors.
-    pub monitors: usize,
-    /// How many monitor it.
-    pub monitored_by: usize,
-}
-
 /// What makes an alias inactive, besides `unalias`: the modes of `erlang:alias/1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AliasMode {
@@ -159,7 +140,7 @@ pub(super) struct Starter {
     pub(super) tag: Ref,
 }
 
-/// What a crash report and a dump say of an actor.
+/// What of an actor is only seen between two of its turns, or in one of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vitals {
     /// Messages that it took in and did not take yet.
@@ -176,6 +157,10 @@ pub struct Vitals {
     pub group_leader: Pid,
     /// Whether exit signals become messages.
     pub traps_exits: bool,
+    /// Messages that its code took.
+    pub messages_in: u64,
+    /// Messages that it sent, answers included.
+    pub messages_out: u64,
 }
 
 /// The state of a process as an actor.
@@ -521,6 +506,8 @@ impl Actor {
             pending: self.pending.len(),
             group_leader: self.group_leader,
             traps_exits: self.trap_exit,
+            messages_in: self.messages_in,
+            messages_out: self.messages_out,
         }
     }
 
@@ -578,18 +565,6 @@ impl Actor {
     pub(super) fn remove_alias(&mut self, alias: Ref) -> bool {
         let found = self.aliases.iter().position(|(active, _)| *active == alias);
         found.map(|at| self.aliases.swap_remove(at)).is_some()
-    }
-
-    pub(super) fn info(&self) -> StateInfo {
-        StateInfo {
-            memory_bytes: None,
-            messages_in: self.messages_in,
-            messages_out: self.messages_out,
-            trap_exit: self.trap_exit,
-            links: self.links.len(),
-            monitors: self.monitors.len(),
-            monitored_by: self.watchers.len(),
-        }
     }
 
     /// Whom it is linked to, whom it monitors, who monitors it.

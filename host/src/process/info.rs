@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wasm_node_protocol::{Limits, Pid};
 
-use super::actor::StateInfo;
+use super::actor::Vitals;
 use super::handle::{Process, State};
 use super::runtime::Runtime;
 
@@ -63,8 +63,10 @@ pub struct ProcessInfo {
     pub turns: u64,
     /// Its bounds.
     pub limits: Limits,
-    /// What is only seen between turns.
-    pub state: Option<StateInfo>,
+    /// Linear memory, in bytes; none while it runs.
+    pub memory_bytes: Option<u64>,
+    /// What it knows of itself; none while it runs, except to itself.
+    pub vitals: Option<Vitals>,
 }
 
 /// All that is known of a process.
@@ -104,10 +106,8 @@ impl Process {
             cpu: self.cpu.total(),
             turns: self.turns(),
             limits: self.bounds.limits(),
-            state: actor.map(|actor| StateInfo {
-                memory_bytes,
-                ..actor.info()
-            }),
+            memory_bytes,
+            vitals: actor.map(|actor| actor.vitals()),
         }
     }
 

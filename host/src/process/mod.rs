@@ -27,7 +27,7 @@ mod timers;
 mod turns;
 mod usage;
 
-pub use actor::{Actor, AliasMode, Message, StateInfo, Vitals};
+pub use actor::{Actor, AliasMode, Message, Vitals};
 pub use future::FutureProgram;
 pub use handle::Process;
 pub use info::{Details, ProcessInfo, Status};

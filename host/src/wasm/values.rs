@@ -152,16 +152,16 @@ pub(super) fn info_items(details: process::Details) -> Vec<InfoItem> {
         InfoItem::CpuUs(info.cpu.as_micros() as u64),
         InfoItem::Turns(info.turns),
     ]);
-    let Some(state) = info.state else {
+    let Some(vitals) = info.vitals else {
         return items;
     };
-    let reductions = info.turns + state.messages_in + state.messages_out;
+    let reductions = info.turns + vitals.messages_in + vitals.messages_out;
     items.push(InfoItem::Reductions(reductions));
-    items.extend(state.memory_bytes.map(InfoItem::MemoryBytes));
+    items.extend(info.memory_bytes.map(InfoItem::MemoryBytes));
     items.extend([
-        InfoItem::TrapExit(state.trap_exit),
-        InfoItem::MessagesIn(state.messages_in),
-        InfoItem::MessagesOut(state.messages_out),
+        InfoItem::TrapExit(vitals.traps_exits),
+        InfoItem::MessagesIn(vitals.messages_in),
+        InfoItem::MessagesOut(vitals.messages_out),
         InfoItem::Links(pids(links)),
         InfoItem::Monitors(pids(monitors)),
         InfoItem::MonitoredBy(pids(monitored_by)),

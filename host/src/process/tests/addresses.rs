@@ -208,10 +208,10 @@ async fn a_look_at_a_process_in_its_turn_does_not_wait_for_ever() {
     let details = runtime.details(busy.pid).unwrap();
     assert!(begun.elapsed() >= DETAILS_WAIT);
     assert_eq!(details.info.status, crate::process::Status::Running);
-    assert!(details.info.state.is_none());
+    assert!(details.info.vitals.is_none());
     let details = runtime.details(idle.pid).unwrap();
     assert_eq!(details.links, [parent.pid()]);
-    assert!(details.info.state.is_some());
+    assert!(details.info.vitals.is_some());
     assert!(runtime.details(pid(99)).is_none());
     busy.doom(ExitReason::Killed);
 }
