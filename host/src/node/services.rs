@@ -487,6 +487,10 @@ impl Inner {
 
     /// A node that actors monitor cannot be reached.
     fn tell_of_no_connection(&self, node: NodeName, reason: String) {
+        // It may have got in touch itself meanwhile: its monitors are of that connection.
+        if self.dist().incarnation_of(&node).is_some() {
+            return;
+        }
         let told = self.node_watch.lock().end_monitors(&node);
         let event = NodeEvent {
             node,

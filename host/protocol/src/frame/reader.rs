@@ -79,7 +79,7 @@ pub struct Room<'a> {
 }
 
 impl FrameReader {
-    /// For messages of at most `limit` bytes: [`MAX_MESSAGE_BYTES`] on an established link,
+    /// For messages of at most `limit` bytes: [`MAX_MESSAGE_BYTES`](super::MAX_MESSAGE_BYTES) on an established link,
     /// less during its handshake.
     pub fn new(limit: usize) -> Self {
         Self {

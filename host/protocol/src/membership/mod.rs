@@ -2,7 +2,7 @@
 //!
 //! Owns the set of links (dialled, accepted, up, closing), the decision between duplicates,
 //! and the wish to be linked to nodes that were lost. Visible nodes form a full mesh: they
-//! tell each other whom else they are linked to ([`gossip`]), and dial those they lack. Hidden
+//! tell each other whom else they are linked to (`gossip`), and dial those they lack. Hidden
 //! nodes are told nobody and told of to nobody.
 //!
 //! Contract: at most one link a node is up. One `NodeUp` and one `NodeDown`, in this order, for
@@ -19,22 +19,24 @@
 //!
 //! Deliberately does not know sockets or ticks; a silent peer is a link that the shell closed.
 
+mod api;
 mod dialling;
 pub mod down;
 mod gossip;
 mod incarnations;
+mod link;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
-use crate::global::RequestId;
 use crate::handshake::{Hello, Peer, Refusal};
 use crate::ids::{Incarnation, NodeName};
 use crate::signal::NodeKind;
 use crate::time::Millis;
 
+#[cfg(feature = "mutations")]
+pub use api::Mutations;
+pub use api::{DialTarget, LinkId, MembershipInput, MembershipMessage, MembershipOutput};
 pub use dialling::{
     CONNECT_TIMEOUT_MS, MAX_CONNECT_REQUESTS, REDIAL_FOR_MS, REDIAL_MAX_MS, REDIAL_MIN_MS,
 };
@@ -42,184 +44,10 @@ use dialling::{Request, Retry, WaitsFor};
 use gossip::Gossip;
 use incarnations::Incarnations;
 pub use incarnations::MAX_KNOWN_INCARNATIONS;
+use link::{Link, Stage};
 
 /// The most peers up or wanted. More are refused with [`Refusal::Unavailable`], or not dialled.
 pub const MAX_PEERS: usize = 1024;
-
-/// One connection of this node to another, tried or up. Never used twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkId(pub u64);
-
-/// Whom to dial.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum DialTarget {
-    /// A node by name, at this `host:port` if one is known; otherwise, or if that fails, at
-    /// the port that the port mapper of its host tells.
-    Node {
-        /// Who should answer.
-        name: NodeName,
-        /// Where it said it listens.
-        address: Option<String>,
-    },
-    /// Whoever answers at this `host:port`.
-    Address(String),
-}
-
-/// What nodes tell each other about third ones.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum MembershipMessage {
-    /// The visible nodes that the sender is linked to, and where they listen.
-    Nodes(Vec<(NodeName, Option<String>)>),
-    /// A user cuts the two nodes apart: do not redial. The link closes next.
-    Disconnect,
-    /// The sender stops for good: do not redial. The link closes next.
-    Leaving,
-    /// The sender's view: tell it [`Self::Nodes`] if this node's is another.
-    View {
-        /// Of the visible nodes that it is linked to, and itself.
-        digest: u64,
-        /// Whether it wants this node's.
-        answer: bool,
-    },
-}
-
-/// What happened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum MembershipInput {
-    /// Somebody wants a connection; answered by [`MembershipOutput::Connected`].
-    Connect {
-        /// Echoed in the answer.
-        request: RequestId,
-        /// To whom.
-        target: DialTarget,
-        /// Whether to go on trying, quietly, until it is up, should the first try fail.
-        keep: bool,
-    },
-    /// Cut the connection to a node, until somebody asks for one again.
-    Disconnect {
-        /// Which.
-        node: NodeName,
-    },
-    /// This node stops: tell all, close all.
-    Leave,
-    /// A handshake is done: confirmation sent (dialler) or read (acceptor).
-    LinkUp {
-        /// Which.
-        link: LinkId,
-        /// With whom.
-        peer: Peer,
-    },
-    /// A link ended, before or after it was up: refused, unreachable, reset, silent, closed.
-    /// Exactly once for each dial output and each accepted connection, also after
-    /// [`MembershipOutput::Close`].
-    LinkDown {
-        /// Which.
-        link: LinkId,
-        /// Why, in words.
-        reason: String,
-        /// The peer's refusal, if that was the reason.
-        refusal: Option<Refusal>,
-    },
-}
-
-/// What to do, in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum MembershipOutput {
-    /// Connect and shake hands.
-    Dial {
-        /// The new link.
-        link: LinkId,
-        /// To whom.
-        target: DialTarget,
-        /// What to put into [`Hello::asked`].
-        asked: bool,
-    },
-    /// Send over a link that is up.
-    Send {
-        /// Which.
-        link: LinkId,
-        /// What.
-        message: MembershipMessage,
-    },
-    /// Close a link after writing what was sent before.
-    Close {
-        /// Which.
-        link: LinkId,
-        /// Why, in words.
-        reason: String,
-    },
-    /// A node is up.
-    NodeUp {
-        /// Over which link.
-        link: LinkId,
-        /// Who.
-        peer: Peer,
-    },
-    /// A node is down.
-    NodeDown {
-        /// The link that was its own.
-        link: LinkId,
-        /// Who.
-        peer: Peer,
-        /// Why: one of the words of [`down`], then more for people.
-        reason: String,
-    },
-    /// The answer to a connect request. Exactly once each.
-    Connected {
-        /// Which.
-        request: RequestId,
-        /// Who is connected, or what went wrong.
-        result: Result<NodeName, String>,
-    },
-}
-
-#[derive(Debug)]
-enum Link {
-    /// Ours, until it is up.
-    Dialled {
-        target: DialTarget,
-        asked: bool,
-        stage: Stage,
-    },
-    /// Theirs, until it is up; with whom, once we have answered their hello.
-    Accepted { answered: Option<NodeName> },
-    /// Alive.
-    Up { peer: Peer },
-    /// Given up; the shell has still to say that it is down.
-    Closing,
-}
-
-impl Link {
-    /// Whom it was dialled to, and who is or claims to be at the other end, before it is up.
-    fn whose(&self) -> impl Iterator<Item = &NodeName> {
-        let (dialled, there) = match self {
-            Self::Dialled { target, stage, .. } => {
-                let dialled = match target {
-                    DialTarget::Node { name, .. } => Some(name),
-                    DialTarget::Address(_) => None,
-                };
-                let there = match stage {
-                    Stage::Agreed(name) => Some(name),
-                    Stage::Connecting | Stage::Greeting => None,
-                };
-                (dialled, there)
-            }
-            Self::Accepted { answered } => (None, answered.as_ref()),
-            Self::Up { .. } | Self::Closing => (None, None),
-        };
-        dialled.into_iter().chain(there)
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Stage {
-    /// No hello sent: the peer knows nothing of us.
-    Connecting,
-    /// Our hello is sent.
-    Greeting,
-    /// We accepted this peer's answer.
-    Agreed(NodeName),
-}
 
 /// A node that is up, wanted, or kept away.
 #[derive(Debug, Default)]
@@ -235,18 +63,6 @@ struct Node {
     /// This run of it was disconnected by a user.
     cut: Option<Incarnation>,
     retry: Retry,
-}
-
-/// Deliberate mistakes, to prove that the simulator finds them.
-#[cfg(feature = "mutations")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Mutations {
-    /// Do not dial nodes that were lost.
-    pub forget_lost_nodes: bool,
-    /// Do not compare views.
-    pub never_compare: bool,
-    /// Do not answer connect requests that ran out of time.
-    pub forget_requests: bool,
 }
 
 /// Who is up, as this node knows it.

@@ -1,6 +1,7 @@
 //! What one node decides about links, input by input.
 
 use super::*;
+use crate::global::RequestId;
 use crate::handshake::VERSION_MAX;
 
 const NOW: Millis = Millis(1_000);

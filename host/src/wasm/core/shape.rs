@@ -20,11 +20,11 @@ use crate::contract::WIT_FILES;
 
 /// The module in a component, ready to be compiled.
 pub struct CoreModule {
-    /// Its bytes, with its mutable globals exported under [`global_name`].
+    /// Its bytes, with its mutable globals exported under `global_name`.
     pub bytes: Vec<u8>,
     /// Mutable globals.
     pub globals: u32,
-    /// Whether it wants [`INITIALIZE`] called, first of all.
+    /// Whether it wants `INITIALIZE` called, first of all.
     pub initializes: bool,
     /// Whether its memory and its mutable globals are all of its state.
     pub restorable: bool,
