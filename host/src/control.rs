@@ -113,6 +113,8 @@ pub enum ControlRequest {
         name: Option<String>,
         /// Where it runs; `None` is the node asked.
         on: Option<NodeName>,
+        /// What it may use, within its module's limits.
+        limits: Limits,
         /// Of the tool's own node.
         leader: Pid,
         /// The tag of that `Down`.

@@ -14,6 +14,7 @@ pub mod control;
 pub mod dist;
 pub mod http;
 pub mod node;
+mod panic;
 pub mod process;
 pub mod store;
 pub mod wasm;

@@ -21,6 +21,7 @@ Commands:
   up          Run an app on a cluster of nodes on this machine, until Ctrl-C
   build       Build an actor's source folder into a component, and print the component's path
   names       List the nodes on this machine that the port mapper knows, with their ports
+  shell       Talk with a node: commands without naming it; shows what the actors print that are started here
   info        Show what a node says about itself
   nodes       List the nodes that a node is connected to
   ps          List the actors of a node

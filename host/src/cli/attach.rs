@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wasm_node_protocol::{ExitReason, Incarnation, NodeName, Pid, Ref, Signal, Target};
+use wasm_node_protocol::{ExitReason, Incarnation, Limits, NodeName, Pid, Ref, Signal, Target};
 
-use super::client::{Client, Node, block_on, incarnation};
+use super::client::{Client, Desk, Node, block_on, incarnation};
 use super::error::CliError;
 use super::spawn::SPAWN_TIMEOUT;
 use crate::control::{ControlReply, ControlRequest};
@@ -27,6 +27,22 @@ pub(super) struct Start {
     pub(super) args: bytes::Bytes,
     pub(super) name: Option<String>,
     pub(super) on: Option<NodeName>,
+    pub(super) limits: Limits,
+}
+
+impl Start {
+    /// The question to its node; `end` comes back with its end.
+    pub(super) fn request(self, leader: Pid, end: Ref) -> ControlRequest {
+        ControlRequest::Attach {
+            module: self.module,
+            args: self.args,
+            name: self.name,
+            on: self.on,
+            limits: self.limits,
+            leader,
+            end,
+        }
+    }
 }
 
 /// This program as a group leader.
@@ -61,13 +77,14 @@ impl Leader {
             ended: watch::Sender::new(None),
         })
     }
+}
 
-    pub(super) fn started(&self, dist: &Dist) {
+impl Desk for Leader {
+    fn started(&self, dist: &Dist) {
         let _ = self.dist.set(dist.clone());
     }
 
-    /// A signal for this program.
-    pub(super) fn take(&self, signal: Signal) -> Delivered {
+    fn take(&self, signal: Signal) -> Delivered {
         match signal {
             Signal::Output { from, kind, text } => {
                 self.console.print(from, kind, &text);
@@ -111,14 +128,7 @@ async fn stay(mut client: Client, leader: &Leader, start: Start) -> Result<(), C
     let mut ended = leader.ended.subscribe();
     let (module, node) = (start.module.clone(), client.name.clone());
     let on = start.on.clone().unwrap_or_else(|| node.clone());
-    let request = ControlRequest::Attach {
-        module: start.module,
-        args: start.args,
-        name: start.name,
-        on: start.on,
-        leader: leader.own,
-        end: leader.end,
-    };
+    let request = start.request(leader.own, leader.end);
     match client.ask(&request, SPAWN_TIMEOUT).await {
         Ok(ControlReply::Spawned(Ok(_))) => {}
         Ok(ControlReply::Spawned(Err(error))) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Node, Via, with_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{Address, ControlReply, ControlRequest};
@@ -31,13 +31,13 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let body = if args.hex {
         unhex(&args.text)?
     } else {
         args.text.into_bytes()
     };
-    let reply = call(&args.node, log, args.to, Bytes::from(body), args.timeout)?;
+    let reply = call(&args.node, via, args.to, Bytes::from(body), args.timeout)?;
     match (output::readable(&reply), args.json) {
         (Ok(text), true) => output::json(&json!({ "reply": text })),
         (Err(hex), true) => output::json(&json!({ "reply_hex": hex })),
@@ -53,7 +53,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
 /// Calls an actor; the time-out is in milliseconds.
 pub(super) fn call(
     node: &Node,
-    log: Option<&str>,
+    via: Via<'_>,
     to: Address,
     body: Bytes,
     timeout_ms: u32,
@@ -66,7 +66,7 @@ pub(super) fn call(
     // The node keeps the time; this only notices a node that does not.
     let patience = Duration::from_millis(timeout_ms.into()) + ANSWER_TIMEOUT;
     let name = node.node.clone();
-    with_node(node, log, async |client| {
+    with_node(node, via, async |client| {
         let reply = match client.ask(&request, patience).await {
             Ok(ControlReply::Called(Ok(reply))) => Ok(reply),
             Ok(ControlReply::Called(Err(error))) => Err(CliError::Call {

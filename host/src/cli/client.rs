@@ -13,9 +13,9 @@ use wasm_node_protocol::{
     Incarnation, NodeEvent, NodeKind, NodeName, Pid, Ref, RegisterError, Signal, Target,
 };
 
-use super::attach::Leader;
 use super::error::CliError;
 use super::options::{Trust, epmd_mode, host_port, node_name};
+use super::shell::Session;
 use crate::control::{ControlReply, ControlRequest};
 use crate::dist::{Answer, Delivered, Dispute, Dist, DistConfig, Host, Peer};
 
@@ -89,7 +89,7 @@ impl Client {
         name: &NodeName,
         join: &Join,
         own: Incarnation,
-        leader: Arc<Leader>,
+        leader: Arc<dyn Desk>,
     ) -> Result<Self, CliError> {
         let config = join.config(name, own)?;
         Self::dial(name, config, join.address.as_deref(), Some(leader)).await
@@ -108,7 +108,7 @@ impl Client {
         name: &NodeName,
         mut config: DistConfig,
         address: Option<&str>,
-        leader: Option<Arc<Leader>>,
+        leader: Option<Arc<dyn Desk>>,
     ) -> Result<Self, CliError> {
         config.kind = NodeKind::Hidden;
         config.listen = None;
@@ -197,6 +197,13 @@ impl Client {
         CliError::Mismatch(self.name.clone())
     }
 
+    /// Turns to another node, which this one connects to if need be.
+    pub(super) async fn turn_to(&mut self, name: &NodeName) -> Result<(), CliError> {
+        self.node = self.dist.connect(name).await?;
+        self.name = name.clone();
+        Ok(())
+    }
+
     /// Waits until the node is gone; false if it is still there after `timeout`.
     pub(super) async fn wait_down(&mut self, timeout: Duration) -> bool {
         let node = self.node;
@@ -216,15 +223,29 @@ impl Client {
     }
 }
 
-/// Runs one command against one node: joins, asks as `body` says, leaves.
+/// By which connection a command reaches its node.
+#[derive(Clone, Copy)]
+pub(super) enum Via<'a> {
+    /// One of its own, with this filter of its log.
+    Own(Option<&'a str>),
+    /// A shell's.
+    Shell(&'a Session),
+}
+
+/// Runs one command against one node: joins, asks as `body` says, leaves. In a shell, its
+/// connection is used.
 pub(super) fn with_node<T, F>(
     node: &Node,
-    log: Option<&str>,
+    via: Via<'_>,
     body: impl FnOnce(Client) -> F,
 ) -> Result<T, CliError>
 where
     F: Future<Output = (Client, Result<T, CliError>)>,
 {
+    let log = match via {
+        Via::Own(log) => log,
+        Via::Shell(session) => return session.lend(body),
+    };
     super::log::start("wasm-node", log, "off")?;
     block_on(async {
         let client = Client::join(&node.node, &node.join).await?;
@@ -238,12 +259,12 @@ where
 /// that is one to this request.
 pub(super) fn ask_node<T>(
     node: &Node,
-    log: Option<&str>,
+    via: Via<'_>,
     request: &ControlRequest,
     timeout: Duration,
     pick: impl FnOnce(ControlReply) -> Option<T>,
 ) -> Result<T, CliError> {
-    with_node(node, log, async |client| {
+    with_node(node, via, async |client| {
         let reply = client.ask(request, timeout).await;
         let answer = reply.and_then(|reply| pick(reply).ok_or_else(|| client.mismatch()));
         (client, answer)
@@ -282,10 +303,18 @@ pub(super) fn incarnation() -> Incarnation {
     Incarnation::from_random(rand::random())
 }
 
+/// What takes the signals for a program that is the group leader of actors.
+pub(super) trait Desk: Send + Sync {
+    /// It can answer from now on.
+    fn started(&self, dist: &Dist);
+    /// A signal.
+    fn take(&self, signal: Signal) -> Delivered;
+}
+
 /// A host without actors; it may be the group leader of others'.
 struct Guest {
     downs: watch::Sender<Vec<Incarnation>>,
-    leader: Option<Arc<Leader>>,
+    leader: Option<Arc<dyn Desk>>,
 }
 
 impl Host for Guest {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasm_node_protocol::NodeName;
 
-use super::client::{Node, ask_node};
+use super::client::{Node, Via, ask_node};
 use super::error::CliError;
 use super::options::node_name;
 use crate::control::{ControlReply, ControlRequest};
@@ -22,12 +22,12 @@ pub(super) struct Args {
     other: NodeName,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let node = args.node.node.clone();
     let request = ControlRequest::Connect(args.other.clone());
     let connected = ask_node(
         &args.node,
-        log,
+        via,
         &request,
         CONNECT_TIMEOUT,
         |reply| match reply {

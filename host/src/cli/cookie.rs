@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use wasm_node_protocol::NodeName;
 
-use super::client::{ANSWER_TIMEOUT, Question, ask_node};
+use super::client::{ANSWER_TIMEOUT, Question, Via, ask_node};
 use super::error::CliError;
 use super::options::node_name;
 use super::output;
@@ -31,11 +31,11 @@ pub(super) struct Args {
     peer: Option<NodeName>,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let source = match (args.set_file, args.set) {
         (Some(file), _) => CookieSource::File(file),
         (None, Some(text)) => CookieSource::Text(text),
-        (None, None) => return show(&args.question, args.peer.as_ref(), log),
+        (None, None) => return show(&args.question, args.peer.as_ref(), via),
     };
     let question = &args.question;
     if question.node.join.trust.security() == Security::Plaintext {
@@ -47,7 +47,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
         peer: args.peer.clone(),
         cookie: CookieKey(*Cookie::load(&source)?.key()),
     };
-    ask_node(&question.node, log, &request, ANSWER_TIMEOUT, |reply| {
+    ask_node(&question.node, via, &request, ANSWER_TIMEOUT, |reply| {
         (reply == ControlReply::CookieSet).then_some(())
     })?;
     let with = args.peer.as_ref().map_or("all others", NodeName::as_str);
@@ -58,11 +58,11 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn show(question: &Question, peer: Option<&NodeName>, log: Option<&str>) -> Result<(), CliError> {
+fn show(question: &Question, peer: Option<&NodeName>, via: Via<'_>) -> Result<(), CliError> {
     let request = ControlRequest::Cookies;
     let mut rows = ask_node(
         &question.node,
-        log,
+        via,
         &request,
         ANSWER_TIMEOUT,
         |reply| match reply {

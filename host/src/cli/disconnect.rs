@@ -2,7 +2,7 @@
 
 use wasm_node_protocol::NodeName;
 
-use super::client::{ANSWER_TIMEOUT, Node, ask_node};
+use super::client::{ANSWER_TIMEOUT, Node, Via, ask_node};
 use super::error::CliError;
 use super::options::node_name;
 use crate::control::{ControlReply, ControlRequest};
@@ -17,12 +17,12 @@ pub(super) struct Args {
     other: NodeName,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let (node, other) = (&args.node.node, &args.other);
     let request = ControlRequest::Disconnect(other.clone());
     let was_connected = ask_node(
         &args.node,
-        log,
+        via,
         &request,
         ANSWER_TIMEOUT,
         |reply| match reply {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Client, Node, with_node};
+use super::client::{Client, Node, Via, with_node};
 use super::error::CliError;
 use crate::control::{ActorRow, ControlReply, ControlRequest, DumpHead, DumpPage, PidRow};
 
@@ -24,8 +24,8 @@ pub(super) struct Args {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
-    let written = with_node(&args.node, log, async |client| {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
+    let written = with_node(&args.node, via, async |client| {
         let written = match &args.out {
             None => dump(&client, &mut std::io::stdout().lock()).await,
             Some(path) => to_file(&client, path).await,

@@ -78,6 +78,11 @@ pub(super) enum CliError {
     },
     #[error("the connection to {node} is lost, and {module} with it")]
     Lost { module: String, node: NodeName },
+    #[error("the connection to {0} is lost")]
+    Gone(NodeName),
+    /// A shell's script went on after this.
+    #[error("a command failed: {0}")]
+    Script(Box<CliError>),
     #[error("called {to} on {node}, got no reply: {error}")]
     Call {
         to: Address,

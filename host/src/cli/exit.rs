@@ -2,7 +2,7 @@
 
 use wasm_node_protocol::ExitReason;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Node, Via, with_node};
 use super::error::CliError;
 use crate::control::{Address, ControlReply, ControlRequest};
 
@@ -19,7 +19,7 @@ pub(super) struct Args {
     reason: String,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let reason = match args.reason.as_str() {
         "normal" => ExitReason::Normal,
         "shutdown" => ExitReason::Shutdown,
@@ -31,7 +31,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
         reason,
     };
     let node = args.node.node.clone();
-    with_node(&args.node, log, async |client| {
+    with_node(&args.node, via, async |client| {
         let done = match client.ask(&request, ANSWER_TIMEOUT).await {
             Ok(ControlReply::Exited(true)) => Ok(()),
             Ok(ControlReply::Exited(false)) => Err(CliError::NoActor { to: args.to, node }),

@@ -25,6 +25,7 @@ mod options;
 mod output;
 mod ping;
 mod ps;
+mod shell;
 mod spawn;
 mod start;
 mod status;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use client::Via;
 use error::CliError;
 
 /// A node of a cluster of actors that are WebAssembly components.
@@ -55,6 +57,15 @@ enum Command {
     Up(up::Args),
     Build(build::Args),
     Names(names::Args),
+    Shell(shell::Args),
+    #[command(flatten)]
+    Asking(Asking),
+    Bench(bench::Args),
+}
+
+/// The commands that ask a node, which a shell has, too.
+#[derive(Subcommand, Debug)]
+enum Asking {
     Info(info::Args),
     Nodes(nodes::Args),
     Ps(ps::Args),
@@ -70,7 +81,28 @@ enum Command {
     Ping(ping::Args),
     Cookie(cookie::Args),
     Stop(stop::Args),
-    Bench(bench::Args),
+}
+
+impl Asking {
+    fn run(self, via: Via<'_>) -> Result<(), CliError> {
+        match self {
+            Self::Info(args) => info::run(args, via),
+            Self::Nodes(args) => nodes::run(args, via),
+            Self::Ps(args) => ps::run(args, via),
+            Self::Dump(args) => dump::run(args, via),
+            Self::Modules(args) => modules::run(args, via),
+            Self::Spawn(args) => spawn::run(args, via),
+            Self::Call(args) => call::run(args, via),
+            Self::Status(args) => status::run(args, via),
+            Self::Whereis(args) => whereis::run(args, via),
+            Self::Exit(args) => exit::run(args, via),
+            Self::Connect(args) => connect::run(args, via),
+            Self::Disconnect(args) => disconnect::run(args, via),
+            Self::Ping(args) => ping::run(args, via),
+            Self::Cookie(args) => cookie::run(args, via),
+            Self::Stop(args) => stop::run(args, via),
+        }
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -92,21 +124,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Up(args) => up::run(args, log),
         Command::Build(args) => build::run(args),
         Command::Names(args) => names::run(args),
-        Command::Info(args) => info::run(args, log),
-        Command::Nodes(args) => nodes::run(args, log),
-        Command::Ps(args) => ps::run(args, log),
-        Command::Dump(args) => dump::run(args, log),
-        Command::Modules(args) => modules::run(args, log),
-        Command::Spawn(args) => spawn::run(args, log),
-        Command::Call(args) => call::run(args, log),
-        Command::Status(args) => status::run(args, log),
-        Command::Whereis(args) => whereis::run(args, log),
-        Command::Exit(args) => exit::run(args, log),
-        Command::Connect(args) => connect::run(args, log),
-        Command::Disconnect(args) => disconnect::run(args, log),
-        Command::Ping(args) => ping::run(args, log),
-        Command::Cookie(args) => cookie::run(args, log),
-        Command::Stop(args) => stop::run(args, log),
+        Command::Shell(args) => shell::run(args, log),
+        Command::Asking(asking) => asking.run(Via::Own(log)),
         Command::Bench(args) => bench::run(args, log),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Question, ask_node};
+use super::client::{ANSWER_TIMEOUT, Question, Via, ask_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest};
@@ -14,11 +14,11 @@ pub(super) struct Args {
     question: Question,
 }
 
-pub(super) fn run(Args { question }: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(Args { question }: Args, via: Via<'_>) -> Result<(), CliError> {
     let request = ControlRequest::Modules;
     let rows = ask_node(
         &question.node,
-        log,
+        via,
         &request,
         ANSWER_TIMEOUT,
         |reply| match reply {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wasm_node_protocol::NodeKind;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Node, Via, with_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest};
@@ -24,8 +24,8 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
-    let mut rows = with_node(&args.node, log, async |client| {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
+    let mut rows = with_node(&args.node, via, async |client| {
         let rows = match client.ask(&ControlRequest::Nodes, ANSWER_TIMEOUT).await {
             Ok(ControlReply::Nodes(mut rows)) => {
                 rows.retain(|row| !client.is_me(&row.name));

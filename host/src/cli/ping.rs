@@ -3,7 +3,7 @@
 use serde_json::json;
 use wasm_node_protocol::NodeName;
 
-use super::client::{Question, ask_node};
+use super::client::{Question, Via, ask_node};
 use super::connect::CONNECT_TIMEOUT;
 use super::error::CliError;
 use super::options::node_name;
@@ -20,11 +20,11 @@ pub(super) struct Args {
     other: NodeName,
 }
 
-pub(super) fn run(Args { question, other }: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(Args { question, other }: Args, via: Via<'_>) -> Result<(), CliError> {
     let request = ControlRequest::Ping(other.clone());
     let pinged = ask_node(
         &question.node,
-        log,
+        via,
         &request,
         CONNECT_TIMEOUT,
         |reply| match reply {

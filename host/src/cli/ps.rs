@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Question, ask_node};
+use super::client::{ANSWER_TIMEOUT, Question, Via, ask_node};
 use super::error::CliError;
 use super::output;
 use crate::control::{ControlReply, ControlRequest, ProcessRow};
@@ -32,11 +32,11 @@ enum Sort {
     Turns,
 }
 
-pub(super) fn run(Args { question, sort }: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(Args { question, sort }: Args, via: Via<'_>) -> Result<(), CliError> {
     let request = ControlRequest::Processes;
     let mut list = ask_node(
         &question.node,
-        log,
+        via,
         &request,
         ANSWER_TIMEOUT,
         |reply| match reply {

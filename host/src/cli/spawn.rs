@@ -7,7 +7,7 @@ use serde_json::json;
 use wasm_node_protocol::{Limits, NodeName};
 
 use super::attach;
-use super::client::{Node, with_node};
+use super::client::{Node, Via, with_node};
 use super::error::CliError;
 use super::options::node_name;
 use super::output;
@@ -48,33 +48,43 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let bytes = match args.hex {
         true => super::call::unhex(&args.args)?,
         false => args.args.into_bytes(),
     };
-    if args.attach {
-        let start = attach::Start {
-            module: args.module,
-            args: Bytes::from(bytes),
-            name: args.local_name,
-            on: args.on,
-        };
-        return attach::run(&args.node, start, log);
-    }
-    let on = args.on.clone().unwrap_or_else(|| args.node.node.clone());
-    let request = ControlRequest::Spawn {
-        module: args.module.clone(),
+    let limits = args.limits.into_iter().fold(Limits::default(), Limits::and);
+    let start = attach::Start {
+        module: args.module,
         args: Bytes::from(bytes),
         name: args.local_name,
         on: args.on,
-        limits: args.limits.into_iter().fold(Limits::default(), Limits::and),
+        limits,
     };
-    let row = with_node(&args.node, log, async |client| {
+    match via {
+        Via::Shell(session) => {
+            if let Some(row) = session.spawn(start, args.attach)? {
+                print_pid(&row, args.json);
+            }
+            return Ok(());
+        }
+        Via::Own(log) if args.attach => return attach::run(&args.node, start, log),
+        Via::Own(_) => {}
+    }
+    let on = start.on.clone().unwrap_or_else(|| args.node.node.clone());
+    let module = start.module.clone();
+    let request = ControlRequest::Spawn {
+        module: start.module,
+        args: start.args,
+        name: start.name,
+        on: start.on,
+        limits,
+    };
+    let row = with_node(&args.node, via, async |client| {
         let row = match client.ask(&request, SPAWN_TIMEOUT).await {
             Ok(ControlReply::Spawned(Ok(row))) => Ok(row),
             Ok(ControlReply::Spawned(Err(error))) => Err(CliError::Spawn {
-                module: args.module,
+                module,
                 node: on,
                 error,
             }),

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::client::Node;
+use super::client::{Node, Via};
 use super::error::CliError;
 use super::{call, output};
 use crate::control::Address;
@@ -23,9 +23,9 @@ pub(super) struct Args {
     to: Address,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let question = Bytes::from_static(GET_STATUS);
-    let reply = call::call(&args.node, log, args.to, question, TIMEOUT_MS)?;
+    let reply = call::call(&args.node, via, args.to, question, TIMEOUT_MS)?;
     match output::readable(&reply) {
         Ok(text) => output::line(text),
         Err(hex) => output::line(hex),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Node, Via, with_node};
 use super::error::CliError;
 use crate::control::{ControlReply, ControlRequest};
 
@@ -16,13 +16,13 @@ pub(super) struct Args {
     node: Node,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     let node = args.node.node.clone();
-    with_node(&args.node, log, async |mut client| {
+    with_node(&args.node, via, async |mut client| {
         let done = match client.ask(&ControlRequest::Stop, ANSWER_TIMEOUT).await {
             Ok(ControlReply::Stopping) if client.wait_down(STOP_TIMEOUT).await => Ok(()),
             Ok(ControlReply::Stopping) => Err(CliError::Cluster(format!(
-                "{node} was told to stop but is still there after {} s; look at its log, or kill its process",
+                "{node} was told to stop but is still there after {} s; look at its via, or kill its process",
                 STOP_TIMEOUT.as_secs()
             ))),
             Ok(_) => Err(client.mismatch()),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::client::{ANSWER_TIMEOUT, Node, with_node};
+use super::client::{ANSWER_TIMEOUT, Node, Via, with_node};
 use super::error::CliError;
 use super::output;
 use super::spawn::print_pid;
@@ -21,17 +21,17 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: Args, log: Option<&str>) -> Result<(), CliError> {
+pub(super) fn run(args: Args, via: Via<'_>) -> Result<(), CliError> {
     match args.name.clone() {
-        Some(name) => one(&args, name, log),
-        None => all(&args, log),
+        Some(name) => one(&args, name, via),
+        None => all(&args, via),
     }
 }
 
-fn one(args: &Args, name: Address, log: Option<&str>) -> Result<(), CliError> {
+fn one(args: &Args, name: Address, via: Via<'_>) -> Result<(), CliError> {
     let request = ControlRequest::Whereis(name.clone());
     let node = args.node.node.clone();
-    let row = with_node(&args.node, log, async |client| {
+    let row = with_node(&args.node, via, async |client| {
         let row = match client.ask(&request, ANSWER_TIMEOUT).await {
             Ok(ControlReply::Whereis(Some(row))) => Ok(row),
             Ok(ControlReply::Whereis(None)) => Err(CliError::NoActor { to: name, node }),
@@ -44,9 +44,9 @@ fn one(args: &Args, name: Address, log: Option<&str>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn all(args: &Args, log: Option<&str>) -> Result<(), CliError> {
+fn all(args: &Args, via: Via<'_>) -> Result<(), CliError> {
     let request = ControlRequest::GlobalNames;
-    let list = with_node(&args.node, log, async |client| {
+    let list = with_node(&args.node, via, async |client| {
         let list = match client.ask(&request, ANSWER_TIMEOUT).await {
             Ok(ControlReply::GlobalNames(list)) => Ok(list),
             Ok(_) => Err(client.mismatch()),

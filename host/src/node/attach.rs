@@ -27,6 +27,7 @@ pub(super) struct Attachment {
     pub(super) args: Bytes,
     pub(super) name: Option<String>,
     pub(super) on: Option<NodeName>,
+    pub(super) limits: Limits,
     /// The tool's own group leader.
     pub(super) leader: Pid,
     /// The monitor of the tool's `Down`.
@@ -72,6 +73,7 @@ impl Inner {
             monitor: true,
             await_init: true,
             name: what.name,
+            limits: what.limits,
             group_leader: Some(process.pid),
             ..Default::default()
         };

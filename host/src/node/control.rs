@@ -55,6 +55,7 @@ impl Inner {
                 args,
                 name,
                 on,
+                limits,
                 leader,
                 end,
             } => {
@@ -63,6 +64,7 @@ impl Inner {
                     args,
                     name,
                     on,
+                    limits,
                     leader,
                     end,
                 });

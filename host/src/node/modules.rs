@@ -5,6 +5,7 @@
 //! happens on a thread of its own. Does not know where bytes come from.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use wasm_node_protocol::Digest;
 
 use crate::code::{Change, CodeStore, CompileCache, CompileError, StoreError, Versions};
+use crate::panic;
 use crate::wasm::{
     Compiled, Engine, Identity, Imports, LinkError, ModuleInfo, ModuleSlot, Version, unbundle,
 };
@@ -29,6 +31,9 @@ pub enum ModuleError {
     /// It does not compile. Its author's fault.
     #[error("it does not compile: {0}")]
     Compile(#[from] CompileError),
+    /// The compiler failed. Ours, or the compiler's fault.
+    #[error("compiling it failed, which is a mistake of this program: {0}")]
+    Panicked(String),
     /// It does not fit this node. Its author's fault.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -99,7 +104,10 @@ impl Modules {
             // SAFETY: changes this thread's own scheduling attribute.
             unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 10) };
             for job in queue {
-                let result = worker.prepare(&job.name, job.digest, job.bytes.as_deref());
+                // Code of others must not end this thread, whatever it makes the compiler do.
+                let prepare = || worker.prepare(&job.name, job.digest, job.bytes.as_deref());
+                let result = catch_unwind(AssertUnwindSafe(prepare))
+                    .unwrap_or_else(|panic| Err(ModuleError::Panicked(panic::words(&*panic))));
                 let _ = job.done.send(result.map(Arc::new));
             }
         };

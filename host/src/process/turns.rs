@@ -3,7 +3,6 @@
 //! Contract: called by the lane that drives the process, one call at a time for each. Does not
 //! know which process is next, nor where signals go.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +16,7 @@ use super::handle::Process;
 use super::runtime::Runtime;
 use super::timers::Action;
 use super::{MAILBOX_HIGH_MESSAGES, Step};
+use crate::panic;
 
 impl Runtime {
     /// Runs a process until its turn is over; whether it wants another at once. If the node's own
@@ -25,7 +25,7 @@ impl Runtime {
         match catch_unwind(AssertUnwindSafe(|| self.turn(process))) {
             Ok(again) => again,
             Err(panic) => {
-                self.failed(process, &words(panic.as_ref()));
+                self.failed(process, &panic::words(panic.as_ref()));
                 false
             }
         }
@@ -202,11 +202,4 @@ impl Runtime {
         self.demonitor_by_name(process.pid, by_name);
         self.report_end(process, reason, code, &names, vitals);
     }
-}
-
-/// What a panic said, if it said something.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it did not say why".into())
 }
