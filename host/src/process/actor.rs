@@ -366,6 +366,15 @@ impl Actor {
 
     fn spawned(&mut self, tag: Ref, result: Result<Pid, SpawnError>) {
         let Some(spawning) = self.spawning.remove(&tag) else {
+            // It was told that there is none, and would never hear of one that comes too late.
+            if let Ok(child) = result {
+                let exit = Signal::Exit {
+                    from: self.pid,
+                    reason: ExitReason::Kill,
+                    link: false,
+                };
+                self.answers.push((child, exit));
+            }
             return;
         };
         if let Ok(child) = result {

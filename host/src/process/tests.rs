@@ -668,3 +668,21 @@ async fn a_panic_of_the_nodes_own_code_ends_one_actor_alone() {
     let answer = native.call(&to(server.pid), hello.clone(), PATIENCE).await;
     assert_eq!(answer, Ok(hello));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_comes_too_late_is_ended() {
+    let runtime = runtime();
+    let mut native = Native::spawn(&runtime, "parent").unwrap();
+    let child = echo(&runtime);
+    let watch = runtime.monitor(native.process(), &to(child.pid));
+    // Of a spawn that it was told the failure of, so that it does not know the tag any more.
+    let tag = runtime.make_ref();
+    let result = Ok(child.pid);
+    runtime.signal(native.pid(), Signal::Spawned { tag, result });
+    match next(&mut native).await {
+        Message::Down { tag, reason, .. } => {
+            assert_eq!((tag, reason), (watch, ExitReason::Killed));
+        }
+        other => panic!("{other:?}"),
+    }
+}
