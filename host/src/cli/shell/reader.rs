@@ -84,6 +84,11 @@ impl Reader {
         self.interactive
     }
 
+    /// Whether what comes next is still to be typed, at a terminal.
+    pub(super) fn would_prompt(&self) -> bool {
+        self.interactive && !self.reads
+    }
+
     /// What comes next. Dropped, it loses nothing: the line comes the next time.
     pub(super) async fn next(&mut self, prompt: &str) -> Event {
         if !self.reads {

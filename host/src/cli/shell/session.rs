@@ -176,6 +176,11 @@ impl Session {
                 return Ok(Some(reason));
             }
             let asked = self.desk.has_question();
+            if asked && reader.would_prompt() {
+                // Editing begins on a line of its own: the actor's question stays.
+                self.desk.flush(SETTLE_TIMEOUT);
+                eprintln!();
+            }
             let event = tokio::select! {
                 biased;
                 () = self.desk.changed() => continue,
