@@ -130,10 +130,7 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
     /// What people may see of the state: in the report of an end that is no clean one, and at
     /// `wasm-node status`. Secrets belong in neither. The default tells how large the state is.
     fn format_status(&self) -> String {
-        match self.save() {
-            Ok(saved) => format!("{} bytes", saved.len()),
-            Err(why) => format!("not saved: {why}"),
-        }
+        size_of(self.save())
     }
 
     /// The state as bytes. The error refuses the upgrade (or whatever the save was for).
@@ -178,6 +175,14 @@ pub trait GenServer: Serialize + DeserializeOwned + 'static {
     /// The wire format of casts; an error is printed.
     fn decode_cast(bytes: &[u8]) -> Result<Self::Cast, String> {
         codec::decode(bytes)
+    }
+}
+
+/// What can be said of any state.
+pub(crate) fn size_of(saved: Result<Vec<u8>, String>) -> String {
+    match saved {
+        Ok(saved) => format!("{} bytes", saved.len()),
+        Err(why) => format!("not saved: {why}"),
     }
 }
 

@@ -105,7 +105,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::gen_server::Info;
+use crate::gen_server::{self, Info};
 use crate::{Caller, ExitReason, ServerRef, codec};
 
 pub use self::core::{MAX_POSTPONED_EVENTS, Timeout};
@@ -173,10 +173,7 @@ pub trait GenStateMachine: Serialize + DeserializeOwned + 'static {
 
     /// As [`GenServer::format_status`](crate::GenServer::format_status).
     fn format_status(&self, state: &Self::State) -> String {
-        match self.save(state) {
-            Ok(saved) => format!("{} bytes", saved.len()),
-            Err(why) => format!("not saved: {why}"),
-        }
+        gen_server::size_of(self.save(state))
     }
 
     /// State and data as bytes. The error refuses the upgrade (or whatever the save was for).

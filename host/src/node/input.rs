@@ -30,9 +30,54 @@ struct Asked {
     until: Option<Instant>,
 }
 
+/// Those who wait for a line, in the order they asked. Whoever has given up is passed over.
+#[derive(Default)]
+pub(crate) struct Questions(VecDeque<Asked>);
+
+impl Questions {
+    /// Behind those who asked before; the error is the answer if too many wait.
+    pub(crate) fn push(
+        &mut self,
+        asker: Pid,
+        tag: Ref,
+        timeout: Option<Duration>,
+    ) -> Result<(), CallError> {
+        if self.0.len() >= MAX_WAITING_READS {
+            let why = format!("standard input: {MAX_WAITING_READS} requests wait already");
+            return Err(CallError::Exit(ExitReason::Limit(why)));
+        }
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        self.0.push_back(Asked { asker, tag, until });
+        Ok(())
+    }
+
+    /// That line is not wanted any more.
+    pub(crate) fn forget(&mut self, tag: Ref) {
+        self.0.retain(|asked| asked.tag != tag);
+    }
+
+    /// Whether somebody waits still.
+    pub(crate) fn any(&mut self) -> bool {
+        let now = Instant::now();
+        self.0.retain(|asked| asked.waits(now));
+        !self.0.is_empty()
+    }
+
+    /// The first who still waits.
+    pub(crate) fn next(&mut self) -> Option<(Pid, Ref)> {
+        let now = Instant::now();
+        loop {
+            let asked = self.0.pop_front()?;
+            if asked.waits(now) {
+                return Some((asked.asker, asked.tag));
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Asked>,
+    waiting: Questions,
     /// Whether there is a thread; without a question there is none.
     begun: bool,
     stopped: bool,
@@ -59,21 +104,18 @@ impl Input {
 
     /// Reads a line for an actor, behind those who asked before.
     pub(crate) fn ask(&self, asker: Pid, tag: Ref, timeout: Option<Duration>) {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.0.state.lock();
-        if state.waiting.len() >= MAX_WAITING_READS {
+        if let Err(refused) = state.waiting.push(asker, tag, timeout) {
             drop(state);
-            let why = format!("standard input: {MAX_WAITING_READS} requests wait already");
-            return (self.0.answer)(asker, tag, Err(CallError::Exit(ExitReason::Limit(why))));
+            return (self.0.answer)(asker, tag, Err(refused));
         }
-        state.waiting.push_back(Asked { asker, tag, until });
         if !state.begun {
             let shared = self.0.clone();
             let thread = std::thread::Builder::new().name("input".into());
             match thread.spawn(move || shared.serve()) {
                 Ok(_) => state.begun = true,
                 Err(error) => {
-                    state.waiting.clear();
+                    state.waiting = Questions::default();
                     drop(state);
                     (self.0.answer)(asker, tag, Err(failed(&error)));
                 }
@@ -85,13 +127,13 @@ impl Input {
 
     /// That line is not wanted any more.
     pub(crate) fn forget(&self, tag: Ref) {
-        self.0.state.lock().waiting.retain(|asked| asked.tag != tag);
+        self.0.state.lock().waiting.forget(tag);
     }
 
     /// Nobody of that run of a node wants one.
     pub(crate) fn node_down(&self, node: Incarnation) {
         let mut state = self.0.state.lock();
-        state.waiting.retain(|asked| asked.asker.node != node);
+        state.waiting.0.retain(|asked| asked.asker.node != node);
     }
 }
 
@@ -108,8 +150,9 @@ impl Shared {
         let mut kept = None;
         while self.wait_for_question() {
             let line = kept.take().unwrap_or_else(read_line);
-            match self.next() {
-                Some(Asked { asker, tag, .. }) => (self.answer)(asker, tag, line),
+            let next = self.state.lock().waiting.next();
+            match next {
+                Some((asker, tag)) => (self.answer)(asker, tag, line),
                 None => kept = Some(line),
             }
         }
@@ -122,24 +165,10 @@ impl Shared {
             if state.stopped {
                 return false;
             }
-            let now = Instant::now();
-            state.waiting.retain(|asked| asked.waits(now));
-            if !state.waiting.is_empty() {
+            if state.waiting.any() {
                 return true;
             }
             self.changed.wait(&mut state);
-        }
-    }
-
-    /// The first who still waits.
-    fn next(&self) -> Option<Asked> {
-        let mut state = self.state.lock();
-        let now = Instant::now();
-        loop {
-            let asked = state.waiting.pop_front()?;
-            if asked.waits(now) {
-                return Some(asked);
-            }
         }
     }
 }

@@ -44,6 +44,7 @@ use modules::{Loaded, ModuleError, Modules};
 use node_watch::NodeWatch;
 use spawns::Obtaining;
 
+pub(crate) use input::Questions;
 pub(crate) use output::Output;
 pub(crate) use user::Console;
 
@@ -143,7 +144,7 @@ struct Inner {
     /// Who waits for a global name that is not its own, or to begin.
     registering: Mutex<HashMap<Ref, Registering>>,
     /// Code that is on its way, or being compiled for the first time.
-    obtaining: Mutex<HashMap<Digest, Arc<Obtaining>>>,
+    obtaining: Mutex<HashMap<(String, Digest), Arc<Obtaining>>>,
     /// Where HTTP is served.
     http: Mutex<Vec<SocketAddr>>,
     kind: NodeKind,

@@ -70,27 +70,8 @@ impl Services for Inner {
             }
         };
         if node == self.runtime.name().as_str() {
-            let announce = !options.await_init;
-            let of = Some((parent.pid, tag));
-            let started = self.start_actor(slot, args, of, options, |pid| {
-                if announce {
-                    self.runtime.signal(
-                        parent.pid,
-                        Signal::Spawned {
-                            tag,
-                            result: Ok(pid),
-                        },
-                    );
-                }
-            });
-            if let Err(error) = started {
-                self.runtime.signal(
-                    parent.pid,
-                    Signal::Spawned {
-                        tag,
-                        result: Err(error),
-                    },
-                );
+            if let Err(error) = self.spawn_for((parent.pid, tag), slot, args, options) {
+                self.spawn_failed(parent.pid, tag, error);
             }
         } else {
             let spawning = Spawning {

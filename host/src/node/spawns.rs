@@ -175,7 +175,7 @@ impl Inner {
         self.spawn_for(parent, slot, args, options)
     }
 
-    /// Another node wants an actor here.
+    /// Makes an actor here for a parent that expects to be told, as of another node.
     pub(super) fn spawn_for(
         &self,
         parent: (Pid, Ref),
@@ -206,24 +206,26 @@ impl Inner {
         module: &str,
         digest: Digest,
     ) -> Result<Arc<ModuleSlot>, Arc<ModuleError>> {
-        let obtaining = self.obtaining.lock().entry(digest).or_default().clone();
+        let code = (module.to_owned(), digest);
+        let obtaining = self
+            .obtaining
+            .lock()
+            .entry(code.clone())
+            .or_default()
+            .clone();
         let obtained = obtaining
             .get_or_init(|| self.obtain_alone(from, module, digest))
             .await;
-        self.no_longer_obtains(digest, &obtaining);
+        self.no_longer_obtains(&code, &obtaining);
         obtained.clone()?;
-        // Others may have asked for the same code under another name.
         self.modules.exactly(module, digest).await.map_err(Arc::new)
     }
 
     /// The first of those that waited takes it out; by then another may be under way.
-    fn no_longer_obtains(&self, digest: Digest, obtaining: &Arc<Obtaining>) {
+    fn no_longer_obtains(&self, code: &(String, Digest), obtaining: &Arc<Obtaining>) {
         let mut all = self.obtaining.lock();
-        if all
-            .get(&digest)
-            .is_some_and(|of| Arc::ptr_eq(of, obtaining))
-        {
-            all.remove(&digest);
+        if all.get(code).is_some_and(|of| Arc::ptr_eq(of, obtaining)) {
+            all.remove(code);
         }
     }
 

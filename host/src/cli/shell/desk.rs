@@ -1,9 +1,9 @@
 //! The shell as a group leader: text is shown, questions for input wait for the next line, and ends
 //! that are no clean ones are told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,10 +14,7 @@ use wasm_node_protocol::{
 
 use crate::cli::client::Desk;
 use crate::dist::{Delivered, Dist};
-use crate::node::Output;
-
-/// Questions that may wait for a line; one more is refused.
-const MAX_QUESTIONS: usize = 1_000;
+use crate::node::{Output, Questions};
 
 /// See the module.
 pub(super) struct ShellDesk {
@@ -34,19 +31,13 @@ struct State {
     started: u64,
     /// What was started and lives: what to call it, and whether somebody waits for its end.
     actors: HashMap<Ref, Started>,
-    questions: VecDeque<Question>,
+    questions: Questions,
 }
 
 struct Started {
     label: String,
     foreground: bool,
     ended: Option<ExitReason>,
-}
-
-struct Question {
-    asker: Pid,
-    tag: Ref,
-    until: Option<Instant>,
 }
 
 impl ShellDesk {
@@ -110,18 +101,13 @@ impl ShellDesk {
 
     /// Whether an actor waits for a line.
     pub(super) fn has_question(&self) -> bool {
-        let mut state = self.state.lock();
-        let now = Instant::now();
-        state
-            .questions
-            .retain(|question| question.until.is_none_or(|until| now < until));
-        !state.questions.is_empty()
+        self.state.lock().questions.any()
     }
 
     /// Gives a line, with its end, to who asked first; nothing is the end of the input.
     pub(super) fn answer(&self, line: String) {
-        let question = self.state.lock().questions.pop_front();
-        if let Some(Question { asker, tag, .. }) = question {
+        let question = self.state.lock().questions.next();
+        if let Some((asker, tag)) = question {
             self.respond(asker, tag, Ok(Bytes::from(line)));
         }
     }
@@ -136,18 +122,6 @@ impl ShellDesk {
             let response = Signal::Response { tag, result };
             dist.send_from(Some(self.own), asker.node, &Target::Pid(asker), &response);
         }
-    }
-
-    fn ask(&self, question: Question) {
-        let mut state = self.state.lock();
-        if state.questions.len() < MAX_QUESTIONS {
-            state.questions.push_back(question);
-            return;
-        }
-        drop(state);
-        let why = format!("standard input: {MAX_QUESTIONS} requests wait already");
-        let refused = Err(CallError::Exit(ExitReason::Limit(why)));
-        self.respond(question.asker, question.tag, refused);
     }
 
     fn end(&self, tag: Ref, reason: ExitReason) {
@@ -193,15 +167,13 @@ impl Desk for ShellDesk {
             } => {
                 self.output.prompt(from);
                 let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-                self.ask(Question {
-                    asker: from,
-                    tag,
-                    until: timeout.map(|timeout| Instant::now() + timeout),
-                });
+                let asked = self.state.lock().questions.push(from, tag, timeout);
+                if let Err(refused) = asked {
+                    self.respond(from, tag, Err(refused));
+                }
             }
             Signal::Forget { tag } => {
-                let mut state = self.state.lock();
-                state.questions.retain(|question| question.tag != tag);
+                self.state.lock().questions.forget(tag);
             }
             Signal::Down { tag, reason, .. } => self.end(tag, reason),
             _ => {}

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasm_node_sdk::gen_state_machine::{
-    Enter, Event, GenStateMachine, Init, StateMachineRef, Timeout, Transition,
+    self, Enter, Event, GenStateMachine, Init, Timeout, Transition,
 };
 use wasm_node_sdk::{Caller, ExitReason, Info, Pid, decode, encode, trap_exit};
 
 use crate::MODULE;
 use crate::process::{Came, Process, crash};
-use crate::server::{TELL, note, owned, started};
+use crate::server::{How, TELL, note, owned};
 use crate::wire::Role;
 use crate::words;
 
@@ -303,50 +303,17 @@ pub async fn start(
     process: &Process,
     name: &str,
     state: &str,
-    how: &[&str],
+    words: &[&str],
 ) -> Result<Came, String> {
-    let mut args = MachineArgs {
+    let mut how = How::read(process, words)?;
+    let args = MachineArgs {
         id: name.into(),
         conductor: process.conductor(),
-        traps: false,
+        traps: how.traps,
         state: state.into(),
-        enters: Vec::new(),
-        init: Vec::new(),
+        enters: std::mem::take(&mut how.enters),
+        init: std::mem::take(&mut how.init),
     };
-    let (mut linked, mut registered, mut rest) = (false, None, how);
-    loop {
-        rest = match *rest {
-            [] => break,
-            ["link", ref rest @ ..] => {
-                linked = true;
-                rest
-            }
-            ["name", name, ref rest @ ..] => {
-                registered = Some(process.mangled(name));
-                rest
-            }
-            ["trap", ref rest @ ..] => {
-                args.traps = true;
-                rest
-            }
-            ["enter", state, ref rest @ ..] => {
-                let (returns, rest) = bracket(rest)?;
-                args.enters.push((state.to_owned(), owned(returns)));
-                rest
-            }
-            ["init", ref returns @ ..] => {
-                args.init = owned(returns);
-                break;
-            }
-            _ => return Err(format!("a machine does not start {rest:?}")),
-        };
-    }
-    let mut starting = StateMachineRef::<Machine>::start(&args);
-    if linked {
-        starting = starting.link();
-    }
-    if let Some(registered) = registered {
-        starting = starting.local(registered);
-    }
-    started(name, starting.await.map(|machine| machine.as_pid()))
+    how.start::<gen_state_machine::Machine<Machine>>(name, &args)
+        .await
 }

@@ -247,53 +247,86 @@ pub async fn perform(process: &mut Process, words: &[&str]) -> Result<Came, Stri
     }
 }
 
-async fn start(process: &Process, name: &str, how: &[&str]) -> Result<Came, String> {
-    let mut args = ServerArgs {
+/// How something is started: the words behind its name.
+#[derive(Default)]
+pub struct How {
+    linked: bool,
+    registered: Option<String>,
+    /// Whether it traps exits.
+    pub traps: bool,
+    /// Whether its `terminate` never returns.
+    pub deaf: bool,
+    /// What the entry to a state returns.
+    pub enters: Vec<(String, Vec<String>)>,
+    /// What its `init` returns.
+    pub init: Vec<String>,
+}
+
+impl How {
+    /// Reads the words.
+    pub fn read(process: &Process, words: &[&str]) -> Result<Self, String> {
+        let mut how = Self::default();
+        let mut rest = words;
+        loop {
+            rest = match *rest {
+                [] => return Ok(how),
+                ["link", ref rest @ ..] => {
+                    how.linked = true;
+                    rest
+                }
+                ["name", name, ref rest @ ..] => {
+                    how.registered = Some(process.mangled(name));
+                    rest
+                }
+                ["trap", ref rest @ ..] => {
+                    how.traps = true;
+                    rest
+                }
+                ["deaf", ref rest @ ..] => {
+                    how.deaf = true;
+                    rest
+                }
+                ["enter", state, ref rest @ ..] => {
+                    let (returns, rest) = machine::bracket(rest)?;
+                    how.enters.push((state.to_owned(), owned(returns)));
+                    rest
+                }
+                ["init", ref returns @ ..] => {
+                    how.init = owned(returns);
+                    return Ok(how);
+                }
+                _ => return Err(format!("nothing starts {rest:?}")),
+            };
+        }
+    }
+
+    /// Starts it under its name in the case.
+    pub async fn start<S: GenServer>(self, name: &str, args: &S::Args) -> Result<Came, String> {
+        let mut starting = ServerRef::<S>::start(args);
+        if self.linked {
+            starting = starting.link();
+        }
+        if let Some(registered) = self.registered {
+            starting = starting.local(registered);
+        }
+        started(name, starting.await.map(|server| server.as_pid()))
+    }
+}
+
+async fn start(process: &Process, name: &str, words: &[&str]) -> Result<Came, String> {
+    let mut how = How::read(process, words)?;
+    let args = ServerArgs {
         id: name.into(),
         conductor: process.conductor(),
-        traps: false,
-        deaf: false,
-        init: Vec::new(),
+        traps: how.traps,
+        deaf: how.deaf,
+        init: std::mem::take(&mut how.init),
     };
-    let (mut linked, mut registered, mut rest) = (false, None, how);
-    loop {
-        rest = match *rest {
-            [] => break,
-            ["link", ref rest @ ..] => {
-                linked = true;
-                rest
-            }
-            ["name", name, ref rest @ ..] => {
-                registered = Some(process.mangled(name));
-                rest
-            }
-            ["trap", ref rest @ ..] => {
-                args.traps = true;
-                rest
-            }
-            ["deaf", ref rest @ ..] => {
-                args.deaf = true;
-                rest
-            }
-            ["init", ref returns @ ..] => {
-                args.init = owned(returns);
-                break;
-            }
-            _ => return Err(format!("a server does not start {rest:?}")),
-        };
-    }
-    let mut starting = ServerRef::<Server>::start(&args);
-    if linked {
-        starting = starting.link();
-    }
-    if let Some(registered) = registered {
-        starting = starting.local(registered);
-    }
-    started(name, starting.await.map(|server| server.as_pid()))
+    how.start::<Server>(name, &args).await
 }
 
 /// What came of a start.
-pub fn started(name: &str, started: Result<Option<Pid>, StartError>) -> Result<Came, String> {
+fn started(name: &str, started: Result<Option<Pid>, StartError>) -> Result<Came, String> {
     match started {
         Ok(born) => {
             let born = born.map(|pid| (name.to_owned(), Known::Pid(pid)));

@@ -209,9 +209,6 @@ impl World {
 
     /// Everything heals, nobody does anything any more.
     pub(super) fn rest(&mut self) {
-        if self.scenario.only_mesh {
-            return;
-        }
         self.note(Topic::Fault, &[], |_| "everything heals".into());
         let planned = std::mem::take(&mut self.queue);
         self.queue = planned
